@@ -1,0 +1,275 @@
+"""The Ryu application: ``ryu-manager sncontroller.app --sn-config FILE``.
+
+Wiring only. Ryu's handlers turn what switches say into events on one queue; one green thread takes
+them off, gives them to the controller and carries out its commands. No handler waits for a reply,
+nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Any, ClassVar
+
+from eventlet import queue
+from ryu import cfg
+from ryu.app.wsgi import WSGIApplication
+from ryu.base import app_manager
+from ryu.controller import ofp_event
+from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+from ryu.lib import hub
+from ryu.ofproto import ofproto_v1_3
+
+import sncontroller
+from sncontroller import config
+from sncontroller.controller import Controller
+from sncontroller.core.events import (
+    AddPin,
+    Answer,
+    Apply,
+    Command,
+    DropPins,
+    Event,
+    Frame,
+    Kind,
+    ListNodes,
+    Logged,
+    NewFlow,
+    SendFrame,
+    StartNode,
+    StopNode,
+    SwitchDown,
+    Transmit,
+    Verb,
+)
+from sncontroller.hypervisors.remote import PluginHost
+from sncontroller.northbound import metrics, rest, views
+from sncontroller.openflow import packets
+from sncontroller.openflow.switch import EVENTS, Switch
+
+LOG = logging.getLogger("sncontroller")
+CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
+NEW_FLOWS_AT_ONCE = 1024
+"""Packet-ins of ``reactive`` pinning that may wait; beyond it they are dropped, and counted."""
+_WARNINGS = frozenset(
+    {Kind.FAILED, Kind.PLUGIN_ERROR, Kind.REFUSED, Kind.BREAKER, Kind.SWITCH_DOWN}
+)
+
+
+class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no types
+    """One controller for all groups of one configuration file."""
+
+    OFP_VERSIONS: ClassVar = [ofproto_v1_3.OFP_VERSION]
+    _CONTEXTS: ClassVar = {"wsgi": WSGIApplication}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._path = config_path()
+        loaded = load_or_exit(self._path)
+        self._switches: dict[int, Switch] = {}
+        self._datapaths: dict[int, Any] = {}
+        self._inbox: Any = queue.LightQueue()
+        self._outbox: Any = queue.LightQueue()
+        self._new_flows = 0
+        self.dropped_new_flows = 0
+        self.handler_errors = 0
+        self._plugins = PluginHost(loaded.controller, self.put)
+        self.controller = Controller(loaded, self, time.time())
+        rest.mount(kwargs["wsgi"], self)
+
+    def start(self) -> Any:
+        """Begin to work; called by Ryu once all applications exist."""
+        super().start()
+        signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
+        self.threads.append(hub.spawn(self._work))
+        self.threads.append(hub.spawn(self._carry_out_all))
+        self.threads.append(hub.spawn(self._keep_time))
+        self.threads.append(hub.spawn(self._poll))
+        return self.threads[-1]
+
+    def close(self) -> None:
+        """End; the switches go on forwarding, the nodes go on serving."""
+        self._plugins.close()
+
+    # events in
+
+    def put(self, event: Event) -> None:
+        """Queue an event for the controller. New flows beyond a bound are dropped and counted."""
+        if isinstance(event, NewFlow):
+            if self._new_flows >= NEW_FLOWS_AT_ONCE:
+                self.dropped_new_flows += 1
+                return
+            self._new_flows += 1
+        self._inbox.put(event)
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+    def on_state(self, change: Any) -> None:
+        """A switch connected or went away."""
+        datapath: Any = change.datapath
+        if change.state == MAIN_DISPATCHER:
+            layout = self.controller.config.switch.layout
+            self._switches[datapath.id] = Switch(datapath, layout, self.put)
+            self._datapaths[datapath.id] = datapath
+            self._switches[datapath.id].start()
+        elif self._datapaths.get(datapath.id) is datapath:  # it has not reconnected since
+            del self._switches[datapath.id], self._datapaths[datapath.id]
+            self.put(SwitchDown(datapath.id))
+
+    @set_ev_cls(list(EVENTS), MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    def on_message(self, event: Any) -> None:
+        """Whatever else a switch says is for its ``Switch``."""
+        datapath: Any = event.msg.datapath
+        if self._datapaths.get(datapath.id) is datapath:
+            self._switches[datapath.id].on_message(event.msg)
+
+    # green threads
+
+    def _work(self) -> None:
+        while True:
+            event = self._inbox.get()
+            try:
+                if isinstance(event, NewFlow):
+                    self._new_flows -= 1
+                self.controller.handle(_read(event), time.time())
+            except Exception:
+                self.handler_errors += 1
+                LOG.exception("cannot handle %s", type(event).__name__)
+
+    def _keep_time(self) -> None:
+        while True:
+            now = time.time()
+            try:
+                due_s = self.controller.tick(now)
+            except Exception:
+                self.handler_errors += 1
+                LOG.exception("cannot keep time")
+                due_s = now + 1
+            hub.sleep(max(0.01, due_s - time.time()))
+
+    def _poll(self) -> None:
+        while True:
+            hub.sleep(self.controller.config.poll_interval_s)
+            for switch in tuple(self._switches.values()):
+                try:
+                    switch.poll(time.time())
+                except Exception:
+                    self.handler_errors += 1
+                    LOG.exception("cannot poll")
+
+    # commands out
+
+    def carry_out(self, group: str, command: Command) -> None:
+        """Queue a command of the core; a step never waits, so no two of them overlap."""
+        self._outbox.put((group, command))
+
+    def _carry_out_all(self) -> None:
+        while True:
+            group, command = self._outbox.get()
+            try:
+                self._carry_out(group, command)
+            except Exception:
+                self.handler_errors += 1
+                LOG.exception("cannot carry out %s", type(command).__name__)
+
+    def _carry_out(self, group: str, command: Command) -> None:
+        """A switch that is gone is told when it is back."""
+        match command:
+            case Logged():
+                level = logging.WARNING if command.kind in _WARNINGS else logging.INFO
+                node = "" if command.node is None else f" {command.node}"
+                LOG.log(level, "%s%s: %s: %s", group, node, command.kind.value, command.reason)
+            case StartNode() | StopNode() | ListNodes():
+                spec = self.controller.config.group(group) or self.controller.leaving(group)
+                if spec is not None and spec.hypervisor is not None:
+                    self._plugins.carry_out(group, spec.hypervisor, command)
+            case _:
+                self._to_switch(command)
+
+    def _to_switch(self, command: Command) -> None:
+        switch = self._switches.get(getattr(command, "datapath", -1))
+        if switch is None:
+            return
+        match command:
+            case Apply():
+                switch.apply(command)
+            case AddPin():
+                switch.add_pin(command)
+            case DropPins():
+                switch.drop_pins(command)
+            case Transmit(datapath, port, frame):
+                switch.send_frame(SendFrame(datapath, port, packets.encoded(frame)))
+            case SendFrame():
+                switch.send_frame(command)
+
+    # what the northbound asks
+
+    def status(self) -> dict[str, Any]:
+        """The state of all groups, as ``GET /v1/status`` shows it."""
+        name, version = self.controller.config.controller, sncontroller.__version__
+        return views.status(name, version, self.controller.groups.values(), time.time())
+
+    def metrics(self) -> str:
+        """The same for Prometheus."""
+        return metrics.render(self.status())
+
+    def ask(self, group: str, node: str, verb: Verb) -> None:
+        """Drain, undrain or fail a node; raises ``UnknownError``, ``ConflictError``."""
+        self.controller.ask(group, node, verb, time.time())
+
+    def scale(self, group: str, nodes: int | None) -> None:
+        """Set or release the number of nodes; raises ``UnknownError``, ``ConflictError``."""
+        self.controller.scale(group, nodes, time.time())
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the file again and apply what changed: the names of the groups concerned.
+
+        Raises ``config.ConfigError``; then everything stays as it is.
+        """
+        fresh = config.load(self._path)
+        refused = self.controller.refusals(fresh)
+        if refused:
+            problems = tuple(config.Problem(r.path, r.message) for r in refused)
+            raise config.ConfigError(problems)
+        return self.controller.reconfigure(fresh, time.time())
+
+    def _reload_and_log(self) -> None:
+        try:
+            changed = self.reload()
+        except config.ConfigError as error:
+            LOG.error("reload refused, the running configuration stays:\n%s", error)
+        else:
+            LOG.info("reloaded; changed groups: %s", ", ".join(changed) or "none")
+
+
+def config_path() -> str:
+    """The configuration's path, from ``--sn-config`` or the environment; exits without one."""
+    path = getattr(cfg.CONF, "sn_config", None) or os.environ.get(CONFIG_VARIABLE)
+    if not path:
+        print(
+            f"sncontroller: no configuration: give --sn-config FILE or set {CONFIG_VARIABLE}",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+    return str(path)
+
+
+def load_or_exit(path: str) -> config.Config:
+    """The configuration; with problems in it, they are printed and the process ends with 2."""
+    try:
+        return config.load(path)
+    except config.ConfigError as error:
+        print(f"sncontroller: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _read(event: Event) -> Event:
+    """A frame's bytes as the core wants them; one that means nothing to it stays a frame."""
+    if not isinstance(event, Frame):
+        return event
+    frame = packets.decoded(event.frame)
+    if frame is None:
+        return event
+    return Answer(event.datapath, event.zone, event.in_port, frame)

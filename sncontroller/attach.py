@@ -1,0 +1,327 @@
+"""Putting a bridge under our controller, and giving it back, without anybody noticing.
+
+Open vSwitch flushes a bridge's flows, groups and meters when its first controller is configured,
+when the last one is removed, and when the fail mode of a bridge without controllers changes (seen
+on 3.1.0). So both ways go through a *placeholder*: a controller row that leads nowhere. While it is
+there nobody else writes entries, and replacing it by the real one flushes nothing.
+
+    attach   save, placeholder and fail_mode=secure (flush), put back, compare, real controller
+    detach   placeholder, our entries out, compare, no controller and the old fail mode (flush),
+             put back, compare
+
+The entries are away for the time between the flush and one atomic bundle: about 20 ms, which a TCP
+connection bridges with one retransmission. They are also in a file, whose name is written to the
+bridge's row in the same transaction as the flush, so that an interrupted run can be finished by
+the next one. Counters and timeouts of foreign entries start again; nothing else of them changes.
+
+fail_mode=secure keeps the entries in force when the controller is away. Without it (standalone, the
+default) Open vSwitch covers everything with a rule of its own that forwards like a plain switch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sncontroller.bridge import MARK, Bridge, Controller, Entries, Settings
+from sncontroller.core.layout import (
+    COOKIE_MAGIC,
+    COOKIE_MAGIC_MASK,
+    PRIMARY_INDEX,
+    group_origin,
+)
+from sncontroller.errors import OperatorError, RefusedError
+
+DEFAULT_CONTROLLER: Final = "tcp:127.0.0.1:6653"
+_NOWHERE: Final = "tcp:127.0.0.1:1"
+_LOOPBACK: Final = ("tcp:127.", "ssl:127.", "tcp:[::1]", "ssl:[::1]", "unix:")
+_FAIL_MODE: Final = "sncontroller-fail-mode"
+_BACKUP: Final = "sncontroller-backup"
+_IMPLICIT: Final = "flow delete_strict table=0,priority=0"
+"""Takes away the NORMAL flow that a standalone bridge gets with every flush."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done to a bridge."""
+
+    changed: bool
+    message: str
+    kept: Entries = field(default_factory=Entries)
+    """Foreign entries that are there as before."""
+    removed: Entries = field(default_factory=Entries)
+    """Entries of ours that are gone."""
+    away_s: float = 0.0
+    """For how long the bridge was without its entries."""
+
+
+def attach(bridge: Bridge, target: str = DEFAULT_CONTROLLER) -> Outcome:
+    """Ensure that the bridge connects to the controller at ``target``, everything else as it is.
+
+    Raises ``OperatorError``; then the bridge is as it was, or the message says what is not.
+    """
+    finished = _finish_interrupted(bridge)
+    settings = bridge.settings()
+    version = bridge.version(settings)
+    ours = [each for each in settings.controllers if each.ours]
+    if any(each.target == target for each in settings.controllers):
+        return Outcome(finished, f"{bridge.name} has the controller {target} already")
+    if ours:
+        bridge.switch.vsctl("set", "controller", ours[0].uuid, f'target="{target}"')
+        return Outcome(True, f"{bridge.name}: controller {ours[0].target} is now {target}")
+    if settings.controllers:
+        bridge.switch.vsctl(*_add_row(bridge, target))
+        beside = ", ".join(each.target for each in settings.controllers)
+        return Outcome(True, f"{bridge.name}: controller {target} added beside {beside}")
+    return _attach_first(bridge, settings, version, target)
+
+
+def detach(bridge: Bridge, handback: Iterable[str] = (), target: str | None = None) -> Outcome:
+    """Ensure that nothing of ours is on the bridge but the ``handback`` flows, nor our controller.
+
+    Our controllers are those that ``attach`` made, and the one at ``target``. Raises
+    ``OperatorError``.
+    """
+    finished = _finish_interrupted(bridge)
+    settings = bridge.settings()
+    version = bridge.version(settings)
+    rows = [each for each in settings.controllers if each.ours or each.target == target]
+    before = bridge.entries(version)
+    keep = frozenset(handback)
+    removed = before.ours - Entries(keep)
+    if not rows and not removed and keep <= before.flows:
+        return Outcome(finished, f"nothing of sncontroller's is on {bridge.name}")
+    with _undisturbed():
+        for row in rows:
+            bridge.switch.vsctl("set", "controller", row.uuid, f'target="{_NOWHERE}"')
+        before = bridge.entries(version)
+        removed = before.ours - Entries(keep)
+        bridge.change(version, _removals(before.ours, keep))
+        wanted = before.foreign | Entries(keep)
+        _require_same(bridge, version, wanted)
+        away_s = _remove_rows(bridge, settings, rows, version, wanted)
+    message = f"{bridge.name} is without sncontroller: {removed} removed"
+    return Outcome(True, message, before.foreign, removed, away_s)
+
+
+def require_primaries_alone(bridge: Bridge) -> None:
+    """Raise ``RefusedError`` while secondaries have flows that a detach would cut."""
+    settings = bridge.settings()
+    lines = bridge.entries(bridge.version(settings)).ours.groups
+    ids = (int(line.partition(",")[0].removeprefix("group_id=")) for line in lines)
+    origins = [origin for origin in map(group_origin, ids) if origin is not None]
+    count = sum(1 for _, index in origins if index > PRIMARY_INDEX)
+    if count:
+        raise RefusedError(
+            f"{count} secondar{'y' if count == 1 else 'ies'} on {bridge.name} would lose their "
+            "connections; scale the groups to 1 first (sncontroller scale GROUP 1), or give --now"
+        )
+
+
+# The two ways ------------------------------------------------------------------------------------
+
+
+def _attach_first(bridge: Bridge, settings: Settings, version: str, target: str) -> Outcome:
+    with _undisturbed():
+        before = bridge.entries(version)
+        backup = _backup(bridge, version, before)
+        begun_s = time.monotonic()
+        try:
+            bridge.switch.vsctl(
+                *_add_row(bridge, _NOWHERE),
+                *_set_fail_mode(bridge, "secure"),
+                *("--", "set", "bridge", bridge.name),
+                f'external_ids:{_FAIL_MODE}="{settings.fail_mode}"',
+                f'external_ids:{_BACKUP}="{backup}"',
+            )
+            _put_back(bridge, version, before)
+            away_s = time.monotonic() - begun_s
+            _require_same(bridge, version, before)
+            (row,) = (each for each in bridge.settings().controllers if each.ours)
+            bridge.switch.vsctl(
+                *("set", "controller", row.uuid, f'target="{target}"'),
+                *_forget(bridge, _BACKUP),
+            )
+        except Exception as error:
+            _undo_attach(bridge, settings, version, before, backup, error)
+            raise
+        backup.unlink()
+    message = f"{bridge.name}: controller {target} set, fail_mode secure, {before} as before"
+    return Outcome(True, message, before, away_s=away_s)
+
+
+def _undo_attach(
+    bridge: Bridge,
+    settings: Settings,
+    version: str,
+    before: Entries,
+    backup: Path,
+    error: Exception,
+) -> None:
+    """Leave the bridge as it was, and say so."""
+    try:
+        rows = [each for each in bridge.settings().controllers if each.ours]
+        if rows:
+            _clear(bridge, rows, settings.fail_mode, forget=(_FAIL_MODE, _BACKUP))
+        _put_back(bridge, version, before)
+        _require_same(bridge, version, before)
+    except OperatorError as second:
+        raise OperatorError(
+            f"attach failed ({error}), and putting {bridge.name} back failed too ({second}); its "
+            f"entries are in {backup}: ovs-ofctl -O {version} bundle {bridge.name} {backup}"
+        ) from None
+    backup.unlink()
+    raise OperatorError(f"attach failed, {bridge.name} is as it was: {error}") from None
+
+
+def _remove_rows(
+    bridge: Bridge, settings: Settings, rows: list[Controller], version: str, wanted: Entries
+) -> float:
+    """Take our controllers away; how long the bridge was without entries, in seconds."""
+    others = len(settings.controllers) > len(rows)
+    fail_mode = settings.external_ids.get(_FAIL_MODE, settings.fail_mode)
+    if others or not rows:
+        _clear(bridge, rows, fail_mode if rows else None, forget=(_FAIL_MODE,))
+        return 0.0
+    backup = _backup(bridge, version, wanted)
+    remember = (f'external_ids:{_BACKUP}="{backup}"',)
+    begun_s = time.monotonic()
+    _clear(bridge, rows, fail_mode, forget=(_FAIL_MODE,), remember=remember)
+    _put_back(bridge, version, wanted)
+    away_s = time.monotonic() - begun_s
+    _require_same(bridge, version, wanted)
+    bridge.switch.vsctl(*_forget(bridge, _BACKUP)[1:])
+    backup.unlink()
+    return away_s
+
+
+def _finish_interrupted(bridge: Bridge) -> bool:
+    """Put back what an interrupted run had taken away; whether there was one."""
+    settings = bridge.settings()
+    if _BACKUP not in settings.external_ids:
+        return False
+    backup = Path(settings.external_ids[_BACKUP])
+    version = bridge.version(settings)
+    with _undisturbed():
+        try:
+            lines = backup.read_text().splitlines()
+        except OSError:
+            lines = []  # removed after everything was in its place
+        bridge.set_meters(version, [line[8:] for line in lines if line.startswith("# meter ")])
+        bridge.change(version, [_IMPLICIT, *(line for line in lines if not line.startswith("#"))])
+        rows = [each for each in settings.controllers if each.target == _NOWHERE]
+        if rows:
+            fail_mode = settings.external_ids.get(_FAIL_MODE, settings.fail_mode)
+            wanted = bridge.entries(version)
+            _clear(bridge, rows, fail_mode, forget=(_FAIL_MODE,))
+            _put_back(bridge, version, wanted)
+        bridge.switch.vsctl(*_forget(bridge, _BACKUP)[1:])
+        backup.unlink(missing_ok=True)
+    return True
+
+
+# Steps -------------------------------------------------------------------------------------------
+
+
+def _add_row(bridge: Bridge, target: str) -> list[str]:
+    """A controller row of ours; for one on this host Open vSwitch needs no hidden in-band flows."""
+    row = [f'target="{target}"', f"external_ids:{MARK}=attach"]
+    if target.startswith(_LOOPBACK):
+        row.append("connection_mode=out-of-band")
+    create = ["--", "--id=@sn", "create", "controller", *row]
+    return [*create, "--", "add", "bridge", bridge.name, "controller", "@sn"]
+
+
+def _clear(
+    bridge: Bridge,
+    rows: list[Controller],
+    fail_mode: str | None,
+    forget: tuple[str, ...],
+    remember: tuple[str, ...] = (),
+) -> None:
+    """Remove controllers, set the fail mode (``None`` leaves it) and notes, in one transaction."""
+    command = [*_forget(bridge, *forget)]
+    for row in rows:
+        command += ["--", "remove", "bridge", bridge.name, "controller", row.uuid]
+    if fail_mode is not None:
+        command += _set_fail_mode(bridge, fail_mode)
+    if remember:
+        command += ["--", "set", "bridge", bridge.name, *remember]
+    bridge.switch.vsctl(*command[1:])
+
+
+def _set_fail_mode(bridge: Bridge, fail_mode: str) -> list[str]:
+    if fail_mode:
+        return ["--", "set-fail-mode", bridge.name, fail_mode]
+    return ["--", "del-fail-mode", bridge.name]
+
+
+def _forget(bridge: Bridge, *keys: str) -> list[str]:
+    return ["--", "remove", "bridge", bridge.name, "external_ids", *keys]
+
+
+def _put_back(bridge: Bridge, version: str, entries: Entries) -> None:
+    """Entries to a bridge that was flushed."""
+    if entries.meters:  # flows name them, and bundles cannot carry them
+        bridge.set_meters(version, entries.meters)
+    bridge.change(version, [_IMPLICIT, *_additions(entries)])
+
+
+def _additions(entries: Entries) -> list[str]:
+    groups = [f"group add_or_mod {line}" for line in sorted(entries.groups)]
+    return [*groups, *(f"flow add {line}" for line in sorted(entries.flows))]
+
+
+def _removals(ours: Entries, keep: frozenset[str]) -> list[str]:
+    """Bundle lines that take away what is ours and put ``keep`` there."""
+    ids = sorted(line.partition(",")[0] for line in ours.groups)
+    return [
+        f"flow delete cookie={COOKIE_MAGIC:#x}/{COOKIE_MAGIC_MASK:#x}",
+        *(f"group delete {group_id}" for group_id in ids),
+        *(f"flow add {line}" for line in sorted(keep)),
+    ]
+
+
+def _require_same(bridge: Bridge, version: str, wanted: Entries) -> None:
+    """Raise unless the bridge has these entries; what has a timeout may come and go."""
+    there = bridge.entries(version)
+    missing, extra = (wanted - there).lasting, (there - wanted).lasting
+    if missing or extra:
+        one = next(iter((missing or extra).flows or (missing or extra).groups or ("a meter",)))
+        what = "did not come back" if missing else "came from elsewhere"
+        raise OperatorError(f"{missing or extra} {what} on {bridge.name}, as: {one}")
+
+
+def _backup(bridge: Bridge, version: str, entries: Entries) -> Path:
+    """A file with everything needed to put the entries back by hand."""
+    handle, name = tempfile.mkstemp(prefix=f"sncontroller-{bridge.name}-", suffix=".bundle")
+    lines = [
+        f"# Entries of bridge {bridge.name}. To put them back:",
+        f"#   ovs-ofctl -O {version} bundle {bridge.name} {name}",
+        *(f"# meter {meter}" for meter in sorted(entries.meters)),
+        *_additions(entries),
+    ]
+    with os.fdopen(handle, "w") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(name)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back Ctrl-C and a polite kill until the bridge is whole again, for us and our tools."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

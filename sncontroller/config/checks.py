@@ -1,0 +1,253 @@
+"""What must hold between the sections of a group and between groups.
+
+Owns the rules that no single section can know. Each rule is a function of typed values that yields
+what is wrong and what to do; none of them looks at a switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from sncontroller.config.text import Key
+from sncontroller.config.wording import Found
+from sncontroller.core.balance import BalanceKind
+from sncontroller.core.health import Kind as Probe
+from sncontroller.core.layout import MAX_ZONE
+from sncontroller.core.model import GroupSpec, PortRange
+from sncontroller.core.scaling import Policy
+
+_PROBES_OF_A_PORT = (Probe.TCP, Probe.UDP, Probe.HTTP)
+_OUR_MACS = "02:53:"
+
+
+def contradictions(groups: Iterable[GroupSpec]) -> tuple[Found, ...]:
+    """Everything in these groups that contradicts itself, by path below the file's root."""
+    everyone = tuple(groups)
+    alone = (found for spec in everyone for rule in _ALONE for found in _under(spec, rule(spec)))
+    between = (
+        found
+        for first, second in combinations(everyone, 2)
+        for rule in _BETWEEN
+        for found in _under(second, rule(first, second))
+    )
+    return (*alone, *between, *_probes_from_addresses(everyone))
+
+
+def _under(spec: GroupSpec, found: Iterable[Found]) -> Iterator[Found]:
+    for keys, message in found:
+        yield ("groups", spec.name, *keys), message
+
+
+# One group --------------------------------------------------------------------------------------
+
+
+def _needs_hypervisor(spec: GroupSpec) -> Iterator[Found]:
+    if spec.scaling.max > 1 and spec.hypervisor is None:
+        yield (
+            ("hypervisor",),
+            f"is missing, and scaling.max is {spec.scaling.max}: name the plugin that makes the "
+            "secondaries (hypervisor: {plugin: ...}), or set scaling.max to 1",
+        )
+
+
+def _needs_capacity(spec: GroupSpec) -> Iterator[Found]:
+    scaling = spec.scaling
+    if spec.capacity is not None:
+        return
+    need = "is missing: say what one node can do, as in capacity: {new_flows_per_s: 500}; "
+    if scaling.policy is not Policy.MANUAL and scaling.min < scaling.max:
+        yield ("capacity",), f"{need}scaling policy {scaling.policy.value} works on load"
+    elif spec.balance.kind is BalanceKind.LEAST_LOAD:
+        yield ("capacity",), f"{need}balance least-load works on load"
+
+
+def _countable_capacity(spec: GroupSpec) -> Iterator[Found]:
+    uncounted = spec.capacity is not None and spec.capacity.active_flows is not None
+    if uncounted and spec.pinning == "conntrack":
+        yield (
+            ("capacity", "active_flows"),
+            "cannot be measured with pinning conntrack; use new_flows_per_s, packets_per_s or "
+            "bits_per_s, or pinning learn or reactive",
+        )
+
+
+def _distinct_ports(spec: GroupSpec) -> Iterator[Found]:
+    for first, second in combinations(spec.match.ports, 2):
+        if _overlap(first, second):
+            yield ("match", "ports"), f"{_text(first)} and {_text(second)} overlap; merge them"
+
+
+def _distinct_ingress(spec: GroupSpec) -> Iterator[Found]:
+    names = spec.match.ingress
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield ("match", "ingress"), f"names '{name}' twice"
+    if spec.primary.port in names:
+        message = f"names the primary's own port '{spec.primary.port}'; name the clients' ports"
+        yield ("match", "ingress"), message
+
+
+def _usable_mac(spec: GroupSpec) -> Iterator[Found]:
+    mac = spec.primary.mac
+    if mac is not None and int(mac[:2], 16) & 1:
+        yield ("primary", "mac"), f"{mac} is a multicast address; name the VM's own"
+    elif mac is not None and mac.startswith(_OUR_MACS):
+        yield ("primary", "mac"), f"{mac} is in the range {_OUR_MACS}... that secondaries get"
+
+
+def _who_answers_arp(spec: GroupSpec) -> Iterator[Found]:
+    if spec.arp == "switch" and spec.primary.address == spec.match.address:
+        yield (
+            ("arp",),
+            f"is 'switch', but {spec.address} is the primary's own address (primary.address), for "
+            "which it answers itself; use arp: primary, or a separate address in match.address",
+        )
+
+
+def _where_to_ask(spec: GroupSpec) -> Iterator[Found]:
+    health = spec.health
+    if health.kind in _PROBES_OF_A_PORT and health.port is None and not spec.match.ports:
+        yield (
+            ("health", "port"),
+            f"is missing: match.ports names no port that a {health.kind.value} probe could ask",
+        )
+    if health.kind is Probe.ARP and health.target == spec.address:
+        message = f"{spec.address} is the group's address, for which secondaries do not answer ARP"
+        yield ("health", "target"), message
+
+
+_ALONE = (
+    _needs_hypervisor,
+    _needs_capacity,
+    _countable_capacity,
+    _distinct_ports,
+    _distinct_ingress,
+    _usable_mac,
+    _who_answers_arp,
+    _where_to_ask,
+)
+
+
+# Two groups -------------------------------------------------------------------------------------
+
+
+def _distinct_numbers(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
+    if first.zone == second.zone:
+        keys: tuple[Key, ...] = () if second.id is None else ("id",)
+        yield (
+            keys,
+            f"has the number {second.zone} on the switch, as group '{first.name}' has; give one of "
+            f"them another, as in id: {second.zone % MAX_ZONE + 1}",
+        )
+
+
+def _distinct_traffic(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
+    if _same_traffic(first, second) and not _told_apart(first, second):
+        yield (
+            ("match",),
+            f"overlaps with group '{first.name}': both take {_traffic(first, second)}; give them "
+            "different ports, or tell them apart by match.ingress or match.vlan",
+        )
+    elif _same_traffic(first, second) and _same_primary(first, second):
+        yield (
+            ("primary",),
+            f"is also the primary of group '{first.name}', with {_traffic(first, second)} in both: "
+            "its replies could belong to either; make it one group",
+        )
+
+
+def _one_arp_answer(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
+    same = _same_bridge(first, second) and first.match.address == second.match.address
+    if same and "switch" in (first.arp, second.arp):
+        yield (
+            ("match", "address"),
+            f"{second.address} is also the address of group '{first.name}', and the switch can "
+            "answer ARP for only one of them; use one group, another address, or arp: primary",
+        )
+
+
+def _one_probe_per_primary(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
+    if not (_same_bridge(first, second) and _same_primary(first, second)):
+        return
+    if first.health.source == second.health.source:
+        source = "no address" if second.health.source is None else str(second.health.source)
+        yield (
+            ("health", "source"),
+            f"probes the same primary as group '{first.name}' from {source} too, so that nobody "
+            "could tell whose answer comes back; give each group a source of its own",
+        )
+
+
+_BETWEEN = (_distinct_numbers, _distinct_traffic, _one_arp_answer, _one_probe_per_primary)
+
+
+def _probes_from_addresses(groups: tuple[GroupSpec, ...]) -> Iterator[Found]:
+    """A probe's source must be nobody's address."""
+    taken = {spec.match.address: f"the address of group '{spec.name}'" for spec in groups}
+    taken |= {
+        spec.primary.address: f"the primary's address in group '{spec.name}'"
+        for spec in groups
+        if spec.primary.address is not None
+    }
+    for spec in groups:
+        source = spec.health.source
+        if source in taken:
+            message = f"{source} is {taken[source]}; probes need one of their own"
+            yield ("groups", spec.name, "health", "source"), message
+
+
+def _same_bridge(first: GroupSpec, second: GroupSpec) -> bool:
+    """Whether they may be on one bridge; a group that names none may be on any."""
+    return first.bridge is None or second.bridge is None or first.bridge == second.bridge
+
+
+def _same_primary(first: GroupSpec, second: GroupSpec) -> bool:
+    one, other = first.primary, second.primary
+    by_port = one.port is not None and one.port == other.port
+    return by_port or (one.mac is not None and one.mac == other.mac)
+
+
+def _same_traffic(first: GroupSpec, second: GroupSpec) -> bool:
+    """Whether an address, a protocol and a port on one bridge belong to both."""
+    one, other = first.match, second.match
+    return (
+        _same_bridge(first, second)
+        and one.address == other.address
+        and bool(set(one.protocol) & set(other.protocol))
+        and _common_ports(first, second) is not None
+    )
+
+
+def _told_apart(first: GroupSpec, second: GroupSpec) -> bool:
+    """Whether VLAN or ingress ports keep the groups' packets apart."""
+    one, other = first.match, second.match
+    by_vlan = one.vlan is not None and other.vlan is not None and one.vlan != other.vlan
+    named = bool(one.ingress) and bool(other.ingress)
+    return by_vlan or (named and not set(one.ingress) & set(other.ingress))
+
+
+def _common_ports(first: GroupSpec, second: GroupSpec) -> str | None:
+    """Ports that both take, in words."""
+    everything = (PortRange(first=1, last=65535),)
+    ours, theirs = first.match.ports or everything, second.match.ports or everything
+    for one in ours:
+        for other in theirs:
+            if _overlap(one, other):
+                both = {"first": max(one.first, other.first), "last": min(one.last, other.last)}
+                return _text(PortRange(**both))
+    return None
+
+
+def _traffic(first: GroupSpec, second: GroupSpec) -> str:
+    protocols = "/".join(p for p in first.match.protocol if p in second.match.protocol)
+    return f"{protocols} {first.address} {_common_ports(first, second)}"
+
+
+def _overlap(first: PortRange, second: PortRange) -> bool:
+    return first.first <= second.last and second.first <= first.last
+
+
+def _text(ports: PortRange) -> str:
+    if (ports.first, ports.last) == (1, 65535):
+        return "all ports"
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"

@@ -1,0 +1,28 @@
+"""What is wrong with a configuration: every problem at once, each with its place and its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to mend. ``path`` is ``groups.web.match.address``, or the file's own name."""
+
+    path: str
+    message: str
+    line: int | None = None
+    """Where in the file, counted from 1."""
+
+    def __str__(self) -> str:
+        where = "" if self.line is None else f" (line {self.line})"
+        return f"{self.path}: {self.message}{where}"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; its text has one line ``path: message`` per problem."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))

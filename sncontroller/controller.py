@@ -1,0 +1,254 @@
+"""All groups of one configuration, and which event is whose.
+
+Owns the running groups and the switches they live on: routes events to ``core.group.step`` and
+hands its commands to the effects. Its cost per event is that of the groups concerned, never of all.
+It has no clock, no thread and no socket; the Ryu app and the tests drive it alike.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from sncontroller.core import group as machine
+from sncontroller.core import layout
+from sncontroller.core.entries import EMPTY, Table
+from sncontroller.core.events import (
+    Apply,
+    Asked,
+    Command,
+    Event,
+    PortGone,
+    PortSeen,
+    Respecified,
+    ScaleAsked,
+    SwitchDown,
+    SwitchUp,
+    Tick,
+    Verb,
+)
+from sncontroller.core.layout import Zone
+from sncontroller.core.model import Config, GroupSpec
+from sncontroller.core.plan import PlanNode, handback
+from sncontroller.core.scaling import ManualSpec
+from sncontroller.core.state import Group, Node
+
+FIXED = ("id", "bridge", "match", "primary", "arp", "mode", "delivery", "pinning", "placement")
+"""Fields of a group that cannot change while connections depend on them."""
+
+
+class Effects(Protocol):
+    """Who carries commands out."""
+
+    def carry_out(self, group: str, command: Command) -> None:
+        """Begin to carry out a group's command; results come back as events."""
+
+
+class UnknownError(Exception):
+    """No group, or no node, of that name; the message lists those there are."""
+
+
+class ConflictError(Exception):
+    """What was asked for cannot be done in the present state; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a new configuration cannot replace the running one, one problem each."""
+
+    path: str
+    message: str
+
+
+class Controller:
+    """The groups that run, by zone."""
+
+    def __init__(self, config: Config, effects: Effects, now: float) -> None:
+        self.config = config
+        self.groups: dict[Zone, Group] = {}
+        self._effects = effects
+        self._switches: dict[int, SwitchUp] = {}
+        self._leaving: set[Zone] = set()
+        self._due: list[tuple[float, Zone]] = []
+        for spec in config.groups:
+            self._add(spec, now)
+
+    # events
+
+    def handle(self, event: Event, now: float) -> None:
+        """Give an event to the groups it concerns."""
+        match event:
+            case SwitchUp():
+                self._switches[event.datapath] = event
+            case SwitchDown():
+                self._switches.pop(event.datapath, None)
+            case _:
+                pass
+        for zone in tuple(self._concerned(event)):
+            self._step(zone, event, now)
+
+    def tick(self, now: float) -> float:
+        """Give time to the groups that are due; when the next one is (seconds since the epoch)."""
+        while self._due and self._due[0][0] <= now:
+            _, zone = heapq.heappop(self._due)
+            if zone in self.groups:
+                self._step(zone, Tick(), now)
+                heapq.heappush(self._due, (machine.due_s(self.groups[zone], now), zone))
+        return self._due[0][0] if self._due else now + machine.TICK_S
+
+    def leaving(self, name: str) -> GroupSpec | None:
+        """The specification of a group that is on its way out."""
+        specs = (self.groups[zone].spec for zone in self._leaving)
+        return next((spec for spec in specs if spec.name == name), None)
+
+    # operators
+
+    def ask(self, group: str, node: str, verb: Verb, now: float) -> None:
+        """Drain, undrain or fail a node (its name or index).
+
+        Raises ``UnknownError`` and, where the node's state does not allow it, ``ConflictError``.
+        """
+        zone, found = self._node(group, node)
+        before = found.state
+        self._step(zone, Asked(zone, found.name, verb), now)
+        after = self.groups[zone].nodes.get(found.index)
+        if after is not None and after.state is before and after.asked == found.asked:
+            raise ConflictError(f"{found.name} is {before.value}: cannot {verb.value} it")
+
+    def scale(self, group: str, nodes: int | None, now: float) -> None:
+        """Set the number of nodes by hand, or give it back to the policy with ``None``."""
+        zone = self._zone(group)
+        bounds = self.groups[zone].spec.scaling
+        if nodes is not None and not bounds.min <= nodes <= bounds.max:
+            raise ConflictError(
+                f"{group} has between {bounds.min} and {bounds.max} nodes (scaling.min, .max)"
+            )
+        if nodes is not None and nodes > 1 and self.groups[zone].spec.hypervisor is None:
+            raise ConflictError(f"{group} has no hypervisor section: nobody could start a node")
+        self._step(zone, ScaleAsked(zone, nodes), now)
+
+    def refusals(self, config: Config) -> tuple[Refusal, ...]:
+        """What of ``config`` cannot be applied to the running groups."""
+        problems = []
+        for name in ("controller", "switch"):
+            if getattr(config, name) != getattr(self.config, name):
+                problems.append(Refusal(name, "cannot change while running; restart to apply it"))
+        for spec in config.groups:
+            old = self.config.group(spec.name)
+            changed = FIXED if old is not None else ()
+            for field in (f for f in changed if getattr(old, f) != getattr(spec, f)):
+                why = "cannot change under running flows; remove the group, then add it anew"
+                problems.append(Refusal(f"groups.{spec.name}.{field}", why))
+            if old is None and spec.zone in self.groups:
+                why = "its number on the switch is taken by a group that is still leaving"
+                problems.append(Refusal(f"groups.{spec.name}", why))
+        return tuple(problems)
+
+    def reconfigure(self, config: Config, now: float) -> tuple[str, ...]:
+        """Make ``config`` the running one; the names of groups added, changed and removed.
+
+        The caller has asked ``refusals`` first.
+        """
+        old, self.config = self.config, config
+        names = []
+        for spec in config.groups:
+            before = old.group(spec.name)
+            if before is None:
+                self._add(spec, now)
+                self._introduce(spec, now)
+            elif before != spec:
+                self._step(spec.zone, Respecified(spec), now)
+            if before != spec:
+                names.append(spec.name)
+        for spec in old.groups:
+            if config.group(spec.name) is None:
+                self._dismiss(spec, now)
+                names.append(spec.name)
+        return tuple(names)
+
+    # parts
+
+    def _add(self, spec: GroupSpec, now: float) -> None:
+        self.groups[spec.zone] = machine.new_group(spec, self.config.switch.layout, now)
+        heapq.heappush(self._due, (now, spec.zone))
+
+    def _introduce(self, spec: GroupSpec, now: float) -> None:
+        for switch in self._switches.values():
+            if machine.located(spec, switch):
+                self._step(spec.zone, switch, now)
+
+    def _dismiss(self, spec: GroupSpec, now: float) -> None:
+        """A removed group drains to its primary; then its entries go."""
+        alone = spec.model_copy(update={"scaling": ManualSpec(min=1, max=1, nodes=1)})
+        self._leaving.add(spec.zone)
+        self._step(spec.zone, Respecified(alone), now)
+
+    def _step(self, zone: Zone, event: Event, now: float) -> None:
+        group, commands = machine.step(self.groups[zone], event, now)
+        self.groups[zone] = group
+        for command in commands:
+            self._effects.carry_out(group.spec.name, command)
+        if zone in self._leaving and all(not node.ours for node in group.nodes.values()):
+            self._remove(zone)
+
+    def _remove(self, zone: Zone) -> None:
+        self._leaving.discard(zone)
+        group = self.groups.pop(zone)
+        if group.datapath is not None:
+            last = Apply(group.datapath, zone, group.version + 1, _handed_back(group))
+            self._effects.carry_out(group.spec.name, last)
+
+    def _concerned(self, event: Event) -> Iterator[Zone]:
+        zone = getattr(event, "zone", None)
+        if zone is not None:
+            return iter((zone,) if zone in self.groups else ())
+        if isinstance(event, SwitchUp):
+            return self._where(lambda g: machine.located(g.spec, event))
+        if isinstance(event, PortSeen | PortGone):
+            return self._where(
+                lambda g: g.datapath == event.datapath and _cares(g, event.port.name)
+            )
+        if isinstance(event, SwitchDown):
+            return self._where(lambda g: g.datapath == event.datapath)
+        return iter(())
+
+    def _where(self, wanted: Callable[[Group], bool]) -> Iterator[Zone]:
+        return (zone for zone, group in self.groups.items() if wanted(group))
+
+    def _zone(self, name: str) -> Zone:
+        for zone, group in self.groups.items():
+            if group.spec.name == name:
+                return zone
+        raise UnknownError(
+            f"no group {name!r}; there are: {_listed(g.spec.name for g in self.groups.values())}"
+        )
+
+    def _node(self, group: str, node: str) -> tuple[Zone, Node]:
+        zone = self._zone(group)
+        nodes = self.groups[zone].nodes.values()
+        for found in nodes:
+            if node in (found.name, str(int(found.index))):
+                return zone, found
+        raise UnknownError(
+            f"no node {node!r} in {group}; there are: {_listed(n.name for n in nodes)}"
+        )
+
+
+def _cares(group: Group, port: str) -> bool:
+    spec = group.spec
+    named = port in spec.match.ingress or port == spec.primary.port
+    return named or layout.node_index(port, spec.zone) is not None
+
+
+def _handed_back(group: Group) -> Table:
+    first = group.nodes.get(layout.PRIMARY_INDEX)
+    if first is None or first.port is None or first.mac is None:
+        return EMPTY
+    primary = PlanNode(first.index, first.port.number, first.mac)
+    return handback(group.spec, primary, group.layout)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,162 @@
+"""Taking up a group where it was: from the switch's own entries, and from the hypervisor's list.
+
+Owns the way back from installed entries to nodes and slots. After a restart the switch says who
+serves and which slot is whose; the hypervisor says what else exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sncontroller.core import health, layout
+from sncontroller.core.entries import Bucket, GroupEntry, Load, Output, SetField, Table
+from sncontroller.core.events import Kind, Port
+from sncontroller.core.hypervisor import NodeInfo, NodeStatus
+from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
+from sncontroller.core.lifecycle import State, Trigger
+from sncontroller.core.plan import NOT_NEW_TCP, Older
+from sncontroller.core.scaling import Memory
+from sncontroller.core.state import Node
+from sncontroller.core.turn import Turn
+
+
+def node_name(group: str, index: int) -> str:
+    """A node's name: its group's and its index."""
+    return f"{group}-{index}"
+
+
+def new_node(turn: Turn, index: Index, state: State, reason: str) -> Node:
+    """A secondary of ours, with the name, port and hardware address its index gives it."""
+    spec = turn.group.spec
+    return Node(
+        index=index,
+        name=node_name(spec.name, index),
+        port_name=layout.port_name(spec.zone, index),
+        mac=layout.node_mac(spec.zone, index),
+        ours=True,
+        state=state,
+        since_s=turn.now,
+        reason=reason,
+        health=health.initial(spec.health, turn.now),
+        port=turn.group.ports.get(layout.port_name(spec.zone, index)),
+    )
+
+
+def primary_node(turn: Turn) -> Node:
+    """The configured primary, whose VM was there before us."""
+    spec = turn.group.spec
+    return Node(
+        index=PRIMARY_INDEX,
+        name=node_name(spec.name, PRIMARY_INDEX),
+        port_name=spec.primary.port or "",
+        mac=spec.primary.mac,
+        ours=False,
+        state=State.BOOTING,
+        since_s=turn.now,
+        reason="looking for its port and hardware address",
+        health=health.adopted(spec.health, turn.now),
+    )
+
+
+def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
+    """Take nodes, slots and drains from entries that an earlier life of ours left on the switch."""
+    spec, zone = turn.group.spec, turn.group.spec.zone
+    by_number = {port.number: port for port in ports}
+    delivered = dict(_delivered(installed, zone))
+    if not delivered:
+        return
+    draining = _draining(installed, zone)
+    for index, (number, mac) in delivered.items():
+        if number not in by_number:
+            continue
+        state = State.DRAINING if index in draining else State.ACTIVE
+        node = primary_node(turn) if index == PRIMARY_INDEX else new_node(turn, index, state, "")
+        turn.put(node)
+        turn.update(
+            index,
+            mac=mac,
+            port_name=by_number[number].name,
+            port=by_number[number],
+            state=state,
+            reason="found on the switch",
+            health=health.adopted(spec.health, turn.now),
+            quiet_since_s=turn.now,
+        )
+    slots = _slots(installed.groups.get(layout.select_group(zone)))
+    turn.change(
+        slots=slots if all(Index(s) in turn.group.nodes for s in slots) else (),
+        older=Older.PRIMARY if _adopting(installed) else Older.SLOTS,
+    )
+    count = len(turn.group.serving)
+    turn.log(Kind.SWITCH_UP, None, f"took up {count} serving nodes as the switch has them")
+
+
+def settle(turn: Turn) -> None:
+    """Now that all nodes are known: as many as there are is where the policy begins."""
+    spec, have = turn.group.spec.scaling, len(turn.group.serving) + len(turn.group.starting)
+    wanted = min(max(have, spec.min), spec.max)
+    memory = Memory(wanted=wanted, reason=f"{have} found at the start")
+    turn.change(settled=True, wanted=wanted, memory=memory)
+
+
+def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
+    """Bring our nodes and the hypervisor's list (asked for at ``asked_s``) together."""
+    found = {Index(info.index): info for info in infos}
+    for index, info in found.items():
+        if index not in turn.group.nodes:
+            _adopt(turn, index, info)
+        elif info.status is NodeStatus.BROKEN and not turn.node(index).deliverable:
+            _broken(turn, turn.node(index), asked_s, info.detail)
+    for node in tuple(turn.group.nodes.values()):
+        settled = node.call is None and max(node.since_s, node.called_s) < asked_s
+        if node.ours and node.index not in found and settled and node.state is not State.GONE:
+            vanished = "the hypervisor has it no longer"
+            if turn.go(node, Trigger.DIE, vanished):
+                turn.log(Kind.FAILED, node.name, vanished)
+                turn.go(turn.node(node.index), Trigger.GIVE_UP, vanished)
+
+
+def _adopt(turn: Turn, index: Index, info: NodeInfo) -> None:
+    broken = info.status is NodeStatus.BROKEN
+    reason = f"found half-made: {info.detail}" if broken else "found at the hypervisor"
+    state = State.GONE if broken else State.BOOTING
+    turn.put(new_node(turn, index, state, reason))
+    turn.log(Kind.STOPPED if broken else Kind.STARTED, info.name, reason)
+
+
+def _broken(turn: Turn, node: Node, asked_s: float, detail: str) -> None:
+    settled = node.call is None and max(node.since_s, node.called_s) < asked_s
+    if settled and turn.go(node, Trigger.GIVE_UP, f"broken: {detail}"):
+        turn.log(Kind.FAILED, node.name, f"broken: {detail}")
+
+
+def _delivered(installed: Table, zone: Zone) -> Iterable[tuple[Index, tuple[int, str]]]:
+    """Each node that has a delivery group, with its port number and hardware address."""
+    for group_id, group in installed.groups.items():
+        origin = layout.group_origin(group_id)
+        if origin is None or origin[0] != zone or not origin[1] or not group.buckets:
+            continue
+        actions: Mapping[type, object] = {type(a): a for a in group.buckets[0].actions}
+        mac, out = actions.get(SetField), actions.get(Output)
+        if isinstance(mac, SetField) and isinstance(out, Output):
+            yield origin[1], (out.port, str(mac.value))
+
+
+def _slots(group: GroupEntry | None) -> tuple[int, ...]:
+    return () if group is None else tuple(filter(None, map(_owner, group.buckets)))
+
+
+def _owner(bucket: Bucket) -> int | None:
+    loads = [a.value for a in bucket.actions if isinstance(a, Load)]
+    return loads[0] & layout.MAX_INDEX if loads else None
+
+
+def _draining(installed: Table, zone: Zone) -> frozenset[Index]:
+    """The nodes whose pins give way to new connections."""
+    origins = (layout.origin(flow.cookie) for flow in installed.flows.values())
+    again = (o for o in origins if o is not None and o.kind is layout.Kind.SELECT and o.index)
+    return frozenset(o.index for o in again if o.zone == zone)
+
+
+def _adopting(installed: Table) -> bool:
+    return any(flow.match["tcp_flags"] == NOT_NEW_TCP for flow in installed.flows.values())

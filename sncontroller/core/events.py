@@ -1,0 +1,341 @@
+"""What comes into the core, and what it asks for: events and commands, both plain values.
+
+Owns the vocabulary between the core and its shell. An event says what was seen, never what to do;
+a command is idempotent and carries all it needs. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from sncontroller.core import probe
+from sncontroller.core.entries import FlowEntry, Table
+from sncontroller.core.hypervisor import NodeInfo, NodeRequest
+from sncontroller.core.layout import Index, Zone
+from sncontroller.core.model import GroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of a switch, as OpenFlow describes it."""
+
+    number: int
+    name: str
+    mac: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FiveTuple:
+    """An IPv4 flow in the direction of the group."""
+
+    ip_proto: int
+    src: str
+    dst: str
+    src_port: int
+    dst_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCounters:
+    """A node's raw counters in one poll; ``None`` where a reply or an entry was missing."""
+
+    new_flows: int | None
+    packets: int | None
+    bytes: int | None
+    reply_packets: int | None
+    reply_bytes: int | None
+    port_drops: int | None
+    active_flows: int | None
+
+
+# Events ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchUp:
+    """A switch connected and was dumped: its ports, and our entries that it holds, by zone."""
+
+    datapath: int
+    bridge: str
+    ports: tuple[Port, ...]
+    installed: Mapping[Zone, Table]
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchDown:
+    """The connection to a switch ended; it goes on forwarding."""
+
+    datapath: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortSeen:
+    """A port appeared or changed."""
+
+    datapath: int
+    port: Port
+
+
+@dataclass(frozen=True, slots=True)
+class PortGone:
+    """A port was removed."""
+
+    datapath: int
+    port: Port
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The switch confirmed this version of a group's table with a barrier."""
+
+    datapath: int
+    zone: Zone
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The switch refused the table; nothing of it was applied."""
+
+    datapath: int
+    zone: Zone
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """One round of statistics for one group."""
+
+    datapath: int
+    zone: Zone
+    at_s: float
+    nodes: Mapping[Index, NodeCounters]
+
+
+@dataclass(frozen=True, slots=True)
+class NewFlow:
+    """A packet of ``reactive`` pinning without a pin came to the controller."""
+
+    datapath: int
+    zone: Zone
+    flow: FiveTuple
+    in_port: int
+    syn: bool
+    pinned: Index | None
+    """The draining node that the flow's old pin names."""
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A packet-in that is no new flow: a reply to a probe, an ARP answer."""
+
+    datapath: int
+    zone: Zone
+    in_port: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A ``Frame``, read: what came in by a port of the switch."""
+
+    datapath: int
+    zone: Zone
+    in_port: int
+    frame: probe.Frame
+
+
+class Call(Enum):
+    """The calls of the hypervisor protocol."""
+
+    START = "start"
+    STOP = "stop"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorResult:
+    """A hypervisor call ended. ``error`` is ``None`` on success; ``permanent`` as its type said."""
+
+    zone: Zone
+    call: Call
+    node: str | None
+    nodes: tuple[NodeInfo, ...]
+    error: str | None
+    permanent: bool
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Respecified:
+    """The configuration of the group changed."""
+
+    spec: GroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed."""
+
+
+class Verb(Enum):
+    """What an operator asks of one node."""
+
+    DRAIN = "drain"
+    """No new flows; it goes when those it has ended."""
+    UNDRAIN = "undrain"
+    """Take new flows again."""
+    FAIL = "fail"
+    """Treat it as dead: its flows are selected anew at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operator asked for something of a node."""
+
+    zone: Zone
+    node: str
+    verb: Verb
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleAsked:
+    """An operator set the number of nodes, or gave it back to the policy (``None``)."""
+
+    zone: Zone
+    nodes: int | None
+
+
+# Commands ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make this the group's table on the switch, and confirm it as ``version``."""
+
+    datapath: int
+    zone: Zone
+    version: int
+    desired: Table
+
+
+@dataclass(frozen=True, slots=True)
+class AddPin:
+    """``reactive``: pin one flow, then let its first packet follow it."""
+
+    datapath: int
+    pin: FlowEntry
+    replace: bool
+    """Whether an older pin of the flow gives way; else it stays, and the packet follows it."""
+    in_port: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Packet-out of these bytes on a port (``OFPP_FLOOD`` for all)."""
+
+    datapath: int
+    port: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """``SendFrame``, not yet written as bytes."""
+
+    datapath: int
+    port: int
+    frame: probe.Frame
+
+
+@dataclass(frozen=True, slots=True)
+class DropPins:
+    """Forget the per-flow entries that pin to a node."""
+
+    datapath: int
+    zone: Zone
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class StartNode:
+    """Ask the group's hypervisor plugin for a node."""
+
+    zone: Zone
+    request: NodeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class StopNode:
+    """Ask the group's hypervisor plugin to destroy a node."""
+
+    zone: Zone
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListNodes:
+    """Ask the group's hypervisor plugin which nodes there are."""
+
+    zone: Zone
+
+
+class Kind(Enum):
+    """What an entry of the event log is about."""
+
+    STARTED = "started"
+    ACTIVE = "active"
+    DRAINING = "draining"
+    UNDRAINED = "undrained"
+    DRAINED = "drained"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    WANTED = "wanted"
+    PRIMARY = "primary"
+    BREAKER = "breaker"
+    SWITCH_UP = "switch_up"
+    SWITCH_DOWN = "switch_down"
+    REFUSED = "refused"
+    PLUGIN_ERROR = "plugin_error"
+    RELOADED = "reloaded"
+    RELOAD_REFUSED = "reload_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Something an operator wants to know, with the reason in words."""
+
+    time_s: float
+    kind: Kind
+    node: str | None
+    reason: str
+    took_s: float | None = None
+
+
+Event: TypeAlias = (
+    SwitchUp
+    | SwitchDown
+    | PortSeen
+    | PortGone
+    | Applied
+    | Refused
+    | Polled
+    | NewFlow
+    | Frame
+    | HypervisorResult
+    | Asked
+    | ScaleAsked
+    | Answer
+    | Respecified
+    | Tick
+)
+Command: TypeAlias = (
+    Apply | AddPin | SendFrame | Transmit | DropPins | StartNode | StopNode | ListNodes | Logged
+)

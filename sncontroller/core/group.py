@@ -1,0 +1,173 @@
+"""The state machine of one group: ``step(group, event, now) -> group, commands``.
+
+Owns what each event means. Every step ends in the same way, whatever the event was: nodes follow
+their links, health and deadlines, the fleet approaches the wanted number, and the switch is told
+where its table should differ. Total: no well-typed event raises.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from sncontroller.core import adoption, fleet, health, layout, measure, probing, rotation
+from sncontroller.core import events as ev
+from sncontroller.core.entries import EMPTY
+from sncontroller.core.layout import PRIMARY_INDEX, Index, Layout
+from sncontroller.core.lifecycle import State
+from sncontroller.core.model import GroupSpec
+from sncontroller.core.plan import Older, pin
+from sncontroller.core.state import Group
+from sncontroller.core.turn import Turn
+
+REFUSED_PAUSE_S = 5.0
+TICK_S = 1.0
+"""Longest time between two ticks that a group with nothing due needs."""
+
+
+def new_group(spec: GroupSpec, where: Layout, now: float) -> Group:
+    """A group before anything is known of its switch."""
+    return Group(spec, where, born_s=now, wanted=spec.scaling.min)
+
+
+def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Command, ...]]:
+    """The group after ``event``, and what is to be done for it."""
+    turn = Turn(group, now)
+    _take_in(turn, event)
+    rotation.converge(turn)
+    fleet.converge(turn)
+    probing.ask(turn)
+    rotation.publish(turn)
+    return turn.group, tuple(turn.commands)
+
+
+def due_s(group: Group, now: float) -> float:
+    """When the group needs its next ``Tick``."""
+    return max(now, min(now + TICK_S, probing.wake_s(group)))
+
+
+def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:
+    """Whether this is the switch that the group lives on."""
+    if spec.bridge is not None:
+        return switch.bridge == spec.bridge
+    return any(port.name == spec.primary.port for port in switch.ports)
+
+
+def _take_in(turn: Turn, event: ev.Event) -> None:
+    match event:
+        case ev.SwitchUp():
+            _switch_up(turn, event)
+        case ev.SwitchDown():
+            turn.change(datapath=None, view=None)
+            turn.log(ev.Kind.SWITCH_DOWN, None, "the switch is disconnected; it goes on forwarding")
+        case ev.PortSeen(port=port):
+            turn.change(ports={**turn.group.ports, port.name: port})
+            _link(turn, port.name, port)
+        case ev.PortGone(port=port):
+            turn.change(ports={k: p for k, p in turn.group.ports.items() if k != port.name})
+            _link(turn, port.name, None)
+        case ev.Applied(version=version):
+            turn.change(live_version=version)
+        case ev.Refused(reason=reason):
+            turn.change(apply_again_s=turn.now + REFUSED_PAUSE_S)
+            turn.log(ev.Kind.REFUSED, None, reason)
+        case ev.Polled():
+            measure.polled(turn, event)
+        case ev.NewFlow():
+            _new_flow(turn, event)
+        case ev.Answer():
+            probing.answered(turn, event)
+        case ev.HypervisorResult():
+            fleet.finished(turn, event)
+        case ev.Asked():
+            _asked(turn, event)
+        case ev.ScaleAsked(nodes=nodes):
+            turn.change(override=nodes)
+            measure.decide(turn)
+        case ev.Respecified(spec=spec):
+            _respecified(turn, spec)
+        case ev.Tick() | ev.Frame():
+            _tick(turn)
+
+
+def _tick(turn: Turn) -> None:
+    again_s = turn.group.apply_again_s
+    if again_s is not None and turn.now >= again_s:
+        turn.change(view=None, apply_again_s=None)
+
+
+def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
+    group = turn.group
+    installed = switch.installed.get(group.spec.zone, EMPTY)
+    forgot = not installed.flows and group.live_version > 0
+    turn.change(
+        datapath=switch.datapath,
+        bridge=switch.bridge,
+        ports={port.name: port for port in switch.ports},
+        view=None,
+    )
+    turn.log(ev.Kind.SWITCH_UP, None, f"{switch.bridge} is connected")
+    if forgot:
+        turn.change(older=Older.SLOTS)
+    if group.live_version == 0:
+        adoption.recover(turn, installed, switch.ports)
+    if PRIMARY_INDEX not in turn.group.nodes:
+        turn.put(adoption.primary_node(turn))
+    for node in tuple(turn.group.nodes.values()):
+        _link(turn, node.port_name, turn.group.ports.get(node.port_name))
+
+
+def _link(turn: Turn, name: str, port: ev.Port | None) -> None:
+    """A port appeared, changed or went; whose is it?"""
+    for node in tuple(turn.group.nodes.values()):
+        if node.port_name == name:
+            up = port is not None and port.up
+            after = health.link_changed(turn.group.spec.health, node.health, up, turn.now)
+            restart = None if port != node.port else node.probe
+            turn.update(node.index, port=port, health=after, probe=restart)
+
+
+def _asked(turn: Turn, event: ev.Asked) -> None:
+    node = next((n for n in turn.group.nodes.values() if n.name == event.node), None)
+    if node is None:
+        return
+    match event.verb:
+        case ev.Verb.DRAIN:
+            fleet.drain(turn, node, "an operator asked for it", asked=True)
+        case ev.Verb.UNDRAIN:
+            fleet.undrain(turn, node, "an operator asked for it")
+        case ev.Verb.FAIL:
+            fleet.fail(turn, node, "an operator said so")
+
+
+def _new_flow(turn: Turn, event: ev.NewFlow) -> None:
+    """``reactive``: choose a node for the flow and pin it."""
+    group = turn.group
+    chosen = _choice(group, event)
+    if chosen is None:
+        return
+    entry = pin(group.spec, event.flow, chosen, group.layout)
+    again = event.pinned is not None
+    turn.say(ev.AddPin(event.datapath, entry, again, event.in_port, event.frame))
+
+
+def _choice(group: Group, event: ev.NewFlow) -> Index | None:
+    flow = event.flow
+    primary = group.nodes.get(group.primary)
+    begun_before = flow.ip_proto == 6 and not event.syn and event.pinned is None
+    if begun_before and group.older is Older.PRIMARY and primary and primary.deliverable:
+        return primary.index
+    if not group.slots:
+        return None
+    key = f"{flow.ip_proto} {flow.src} {flow.src_port} {flow.dst} {flow.dst_port}"
+    return Index(group.slots[zlib.crc32(key.encode()) % len(group.slots)])
+
+
+def _respecified(turn: Turn, spec: GroupSpec) -> None:
+    turn.change(spec=spec, view=None)
+    turn.log(ev.Kind.RELOADED, None, "the configuration changed")
+    for node in tuple(turn.group.nodes.values()):
+        turn.update(node.index, probe=None)
+    measure.decide(turn)
+
+
+__all__ = ["Group", "State", "due_s", "layout", "located", "new_group", "step"]

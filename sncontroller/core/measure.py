@@ -1,0 +1,68 @@
+"""From a poll to loads, from loads to the number of nodes that the policy wants.
+
+Owns the reading of statistics: which counters make a node's load, when a draining node is quiet.
+"""
+
+from __future__ import annotations
+
+from sncontroller.core import load, scaling
+from sncontroller.core.events import Kind, NodeCounters, Polled
+from sncontroller.core.load import Counters, Sample
+from sncontroller.core.state import Node
+from sncontroller.core.turn import Turn
+
+
+def polled(turn: Turn, poll: Polled) -> None:
+    """Take in one round of statistics, and decide how many nodes are wanted."""
+    for index, counters in poll.nodes.items():
+        if index in turn.group.nodes:
+            _measure(turn, turn.node(index), counters, poll.at_s)
+    decide(turn)
+
+
+def decide(turn: Turn) -> None:
+    """Let the scaling policy look at the group; it decides nothing before it knows all nodes."""
+    group = turn.group
+    if group.datapath is None or not group.settled:
+        return
+    observation = scaling.Observation(
+        loads={int(n.index): None if n.load is None else n.load.value for n in group.serving},
+        serving=len(group.serving),
+        starting=len(group.starting),
+        draining=sum(1 for n in group.nodes.values() if n.state.value == "draining"),
+        boot_s=group.boot_s,
+        override=group.override,
+    )
+    decision, memory = scaling.decide(group.spec.scaling, group.memory, observation, turn.now)
+    turn.change(memory=memory, wanted=decision.wanted)
+    if decision.wanted != group.wanted:
+        turn.log(Kind.WANTED, None, f"{group.wanted} -> {decision.wanted} nodes: {decision.reason}")
+
+
+def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float) -> None:
+    seen = Counters(
+        new_flows=counters.new_flows,
+        packets=_sum(counters.packets, counters.reply_packets),
+        bytes=_sum(counters.bytes, counters.reply_bytes),
+        drops=counters.port_drops,
+        active_flows=counters.active_flows,
+    )
+    tracker = load.update(node.tracker, Sample(seen, at_s))
+    rates, capacity = tracker.rates, turn.group.spec.capacity
+    quiet_since_s = node.quiet_since_s
+    if quiet_since_s is None or counters.packets not in (None, node.seen_packets):
+        quiet_since_s = turn.now
+    turn.update(
+        node.index,
+        tracker=tracker,
+        rates=rates,
+        load=None if capacity is None else load.load_of(rates, capacity),
+        seen_packets=node.seen_packets if counters.packets is None else counters.packets,
+        quiet_since_s=quiet_since_s,
+    )
+
+
+def _sum(*counts: int | None) -> int | None:
+    """The sum, unknown where a part of it is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

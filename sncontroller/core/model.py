@@ -1,0 +1,242 @@
+"""What an operator asks for: the configuration as checked, immutable values.
+
+Owns the specification of a group and of the whole file, except the sections that a core module
+defines for itself (``scaling``, ``balance``, ``health``, ``capacity``). No run-time state, no
+files: ``sncontroller.config`` reads YAML into these.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
+
+from sncontroller.core.balance import BalanceSpec
+from sncontroller.core.health import HealthSpec
+from sncontroller.core.layout import MAX_INDEX, MAX_ZONE, Layout, Zone
+from sncontroller.core.load import CapacitySpec
+from sncontroller.core.scaling import ScalingSpec
+
+PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
+Protocol = Literal["tcp", "udp"]
+Mac = Annotated[
+    str,
+    Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$"),
+    BeforeValidator(lambda raw: raw.lower() if isinstance(raw, str) else raw),
+]
+
+
+class Spec(BaseModel):
+    """A section of the configuration: immutable, nothing unknown in it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class PortRange(Spec):
+    """Transport ports ``first..last``, both included."""
+
+    first: int = Field(ge=1, le=65535)
+    last: int = Field(ge=1, le=65535)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, raw: Any) -> Any:
+        if isinstance(raw, int) and not isinstance(raw, bool):
+            return {"first": raw, "last": raw}
+        if isinstance(raw, str):
+            first, _, last = raw.partition("-")
+            return {"first": first.strip(), "last": (last or first).strip()}
+        return raw
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PortRange:
+        if self.first > self.last:
+            raise ValueError(f"the range {self.first}-{self.last} is upside down")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *_: Any) -> dict[str, Any]:
+        """As it is written: ``80`` or ``8000-8010``."""
+        one = {"type": "integer", "minimum": 1, "maximum": 65535}
+        return {"anyOf": [one, {"type": "string", "pattern": r"^[0-9]+(\s*-\s*[0-9]+)?$"}]}
+
+    def masks(self) -> Iterator[tuple[int, int]]:
+        """The fewest ``(value, mask)`` pairs that cover exactly this range."""
+        at = self.first
+        while at <= self.last:
+            size = at & -at
+            while at + size - 1 > self.last:
+                size >>= 1
+            yield at, 0xFFFF & ~(size - 1)
+            at += size
+
+
+def _as_list(raw: Any) -> Any:
+    return list(raw) if isinstance(raw, (list, tuple)) else [raw]
+
+
+def _one_or_list(item: Any) -> BeforeValidator:
+    """Accepts a single item where a list of them is wanted."""
+    return BeforeValidator(_as_list, json_schema_input_type=item | tuple[item, ...])
+
+
+class MatchSpec(Spec):
+    """Which traffic is the group's."""
+
+    address: IPv4Address
+    """The address that clients use."""
+    protocol: Annotated[tuple[Protocol, ...], _one_or_list(Protocol)] = ("tcp",)
+    ports: Annotated[tuple[PortRange, ...], _one_or_list(PortRange)] = ()
+    """Transport ports or ranges (``8000-8010``); empty for all."""
+    ingress: Annotated[tuple[str, ...], _one_or_list(str)] = ()
+    """Names of the OVS ports that clients come in by; empty for any."""
+    vlan: int | None = Field(default=None, ge=1, le=4094)
+    """VLAN tag that clients' packets carry in the switch; stripped before a node gets them."""
+
+    @field_validator("protocol")
+    @classmethod
+    def _distinct(cls, value: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name each protocol once: tcp, udp or [tcp, udp]")
+        return value
+
+
+class PrimarySpec(Spec):
+    """The VM that offers the service today."""
+
+    port: str | None = Field(default=None, min_length=1, max_length=15)
+    """Name of its OVS port; found by ``mac`` when absent."""
+    mac: Mac | None = None
+    """Its hardware address; asked for by ARP through its port when absent."""
+    address: IPv4Address | None = None
+    """Its own address, where that is not the group's."""
+
+    @model_validator(mode="after")
+    def _named(self) -> PrimarySpec:
+        if self.port is None and self.mac is None:
+            raise ValueError("name the primary by its OVS port (port:) or hardware address (mac:)")
+        return self
+
+
+class DrainSpec(Spec):
+    """When a node that takes no new flows may go."""
+
+    deadline_s: float = Field(default=300, gt=0)
+    """After this it goes, whatever flows it still has."""
+    idle_s: float = Field(default=10, gt=0)
+    """It goes when no packet of its flows was seen for this long."""
+
+
+class PinSpec(Spec):
+    """How long a per-flow pin lives (``learn`` and ``reactive``)."""
+
+    tcp_idle_s: int = Field(default=7200, ge=1, le=65535)
+    udp_idle_s: int = Field(default=60, ge=1, le=65535)
+    fin_idle_s: int = Field(default=10, ge=1, le=65535)
+    limit: int = Field(default=100_000, ge=1)
+    """Pins per node that ``learn`` may write; beyond it flows follow the slot table unpinned."""
+
+
+class HypervisorSpec(Spec):
+    """Which plugin makes the secondaries; its own section is checked by the plugin's model."""
+
+    plugin: str
+    config: SerializeAsAny[BaseModel]
+
+
+class SwitchSpec(Spec):
+    """Where our entries live on a bridge that others use too."""
+
+    entry_table: int = Field(default=0, ge=0, le=250)
+    first_table: int = Field(default=200, ge=1, le=250)
+    priority: int = Field(default=40000, ge=1, le=65000)
+    onward: Literal["normal"] | int = "normal"
+    """Where packets go on that leave us: ``normal``, or a table's number."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> SwitchSpec:
+        ours = range(self.first_table, self.first_table + 4)
+        if self.entry_table in ours or self.onward in ours:
+            tables = f"{ours[0]}-{ours[-1]}"
+            raise ValueError(f"entry_table and onward must lie outside our tables {tables}")
+        if isinstance(self.onward, int) and not self.entry_table < self.onward <= 254:
+            raise ValueError("onward must be a table after entry_table, 254 at most")
+        return self
+
+    @property
+    def layout(self) -> Layout:
+        onward = None if self.onward == "normal" else int(self.onward)
+        return Layout(self.entry_table, self.first_table, self.priority, onward)
+
+
+class GroupSpec(Spec):
+    """One service node group."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
+    id: int | None = Field(default=None, ge=1, le=MAX_ZONE)
+    """Its number on the switch (conntrack zone, cookies); derived from the name when absent."""
+    bridge: str | None = None
+    """The bridge it lives on; the one that has the primary's port when absent."""
+    match: MatchSpec
+    """Which traffic is the group's."""
+    primary: PrimarySpec
+    """The VM that offers the service today."""
+    arp: Literal["primary", "switch"] = "primary"
+    """Who answers ARP for the address: the primary (its own IP) or the switch (a separate VIP)."""
+    mode: Literal["vip"] = "vip"
+    delivery: Literal["mac"] = "mac"
+    pinning: Literal["conntrack", "learn", "reactive"] = "conntrack"
+    placement: Literal["primary"] = "primary"
+    pin: PinSpec = PinSpec()
+    capacity: CapacitySpec | None = None
+    """What one node can do: the values that are load 1.0."""
+    balance: BalanceSpec = BalanceSpec()
+    """How new flows are spread over the nodes."""
+    scaling: ScalingSpec
+    """How many nodes there shall be."""
+    health: HealthSpec
+    """How a node is asked whether it serves; ``kind: none`` asks nothing."""
+    drain: DrainSpec = DrainSpec()
+    """When a node that takes no new flows may go."""
+    hypervisor: HypervisorSpec | None = None
+    """Who makes the secondaries."""
+
+    @property
+    def zone(self) -> Zone:
+        """The group's number, 1..65535."""
+        return Zone(self.id or zlib.crc32(self.name.encode()) % MAX_ZONE + 1)
+
+    @property
+    def address(self) -> str:
+        """The address that clients use."""
+        return str(self.match.address)
+
+
+class Config(Spec):
+    """The whole configuration file."""
+
+    controller: str = Field(default="sncontroller", pattern=r"^[A-Za-z0-9._-]{1,63}$")
+    """Tag on everything we create; two controllers that share a hypervisor need different ones."""
+    poll_interval_s: float = Field(default=1.0, ge=0.1, le=60)
+    switch: SwitchSpec = SwitchSpec()
+    groups: tuple[GroupSpec, ...] = ()
+
+    def group(self, name: str) -> GroupSpec | None:
+        """The group of that name, if there is one."""
+        return next((g for g in self.groups if g.name == name), None)
+
+
+__all__ = ["MAX_INDEX", "Config", "GroupSpec", "MatchSpec", "PrimarySpec"]

@@ -1,0 +1,510 @@
+"""Probes as values: when each node is asked, what is sent, and what an answer means. Sans-I/O.
+
+Owns the packets as values (``Frame`` and what is in it; bytes are openflow/packets.py's), the state
+machine of one node's probes (``Prober``) and the search for the primary's port (``Resolver``).
+Events in, actions out; it sends nothing, reads no clock and judges no node (``health.py``).
+
+One probe at a time per node. A probe is never repeated within its timeout: loss is a failed probe,
+``fall`` is what forgives it. TCP is spoken just far enough, and every connection begun is ended
+with a reset, so that nothing is left on the node.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from enum import Enum, IntEnum, IntFlag
+from ipaddress import IPv4Address
+
+from sncontroller.core.health import HealthSpec, Kind
+
+UNSPECIFIED = IPv4Address("0.0.0.0")
+BROADCAST_MAC = "ff:ff:ff:ff:ff:ff"
+MSS = 536
+"""What we can take per segment: small, so that a packet-in carries it whole."""
+WINDOW = 4 * MSS
+_MAX_HEAD = 2048
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
+_HTTP_START = b"HTTP/1."
+_MASK32 = 0xFFFFFFFF
+_MASK64 = 0xFFFFFFFFFFFFFFFF
+
+
+class ArpOp(IntEnum):
+    """ARP opcodes, RFC 826."""
+
+    REQUEST = 1
+    REPLY = 2
+
+
+class TcpFlag(IntFlag):
+    """TCP control bits, RFC 9293."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    PSH = 0x08
+    ACK = 0x10
+    URG = 0x20
+
+
+@dataclass(frozen=True, slots=True)
+class Arp:
+    """ARP for IPv4 on Ethernet."""
+
+    op: ArpOp
+    sender_mac: str
+    sender: IPv4Address
+    target: IPv4Address
+    target_mac: str = "00:00:00:00:00:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """An ICMP echo request or reply."""
+
+    src: IPv4Address
+    dst: IPv4Address
+    ident: int
+    seq: int
+    reply: bool = False
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """A TCP segment."""
+
+    src: IPv4Address
+    dst: IPv4Address
+    src_port: int
+    dst_port: int
+    seq: int
+    ack: int
+    flags: TcpFlag
+    payload: bytes = b""
+    mss: int = field(default=0, compare=False)
+    """Announced when not 0; not read from received segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Udp:
+    """A UDP datagram."""
+
+    src: IPv4Address
+    dst: IPv4Address
+    src_port: int
+    dst_port: int
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """An ICMP destination unreachable and the ports of the packet it quotes."""
+
+    src: IPv4Address
+    dst: IPv4Address
+    code: int
+    src_port: int
+    dst_port: int
+
+
+Packet = Arp | Echo | Tcp | Udp | Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An Ethernet frame; hardware addresses in lower case."""
+
+    eth_src: str
+    eth_dst: str
+    packet: Packet
+    vlan_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; due at ``state.wake_s``, harmless at any other time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A packet came in from the node (``Prober``), or from anywhere by ``port`` (``Resolver``)."""
+
+    packet: Packet
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this out of the node's port (``Prober``), or of every port (``Resolver``)."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One probe has ended; for ``health.observe``."""
+
+    node: int
+    ok: bool
+    detail: str
+    latency_s: float
+    """From its first packet to the answer that decided it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where the address asked for is, and with which hardware address; only when that changed."""
+
+    mac: str
+    port: int
+
+
+Event = Tick | Received
+Action = Send | Result
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask and as whom: the group's address, but at the node's hardware address."""
+
+    node: int
+    mac: str
+    address: IPv4Address
+    port: int
+    """TCP or UDP port, already resolved (``spec.port`` or the group's first); 0 for arp, icmp."""
+    source_mac: str
+    """Where probes come from: the address of the group's never existing node 0."""
+    vlan_id: int | None = None
+
+
+class Phase(Enum):
+    """How far the probe of a node is."""
+
+    IDLE = "idle"
+    ASKED = "asked"
+    """The first packet is out."""
+    CONNECTED = "connected"
+    """HTTP: the connection is open and the request is out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeState:
+    """One node's probe. All times on the caller's clock, in seconds."""
+
+    wake_s: float
+    """When the next Tick has something to do; infinite for kind ``none``."""
+    phase: Phase = Phase.IDLE
+    count: int = 0
+    """How many probes have begun; gives each its port and sequence numbers."""
+    started_s: float = 0.0
+    our_port: int = 0
+    """TCP and UDP source port, ICMP identifier."""
+    our_seq: int = 0
+    """TCP: the next sequence number that we send."""
+    their_seq: int = 0
+    """TCP: the next sequence number that we expect."""
+    head: bytes = b""
+    """HTTP: what came so far, in order."""
+
+
+Step = tuple[ProbeState, tuple[Action, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """The probes of one node. One ``seed`` may serve many: the node's index is mixed in."""
+
+    spec: HealthSpec
+    target: Target
+    seed: int
+
+    def start(self, now: float) -> ProbeState:
+        """The state before the first probe, which is due at once, give or take the jitter."""
+        if self.spec.kind is Kind.NONE:
+            return ProbeState(wake_s=float("inf"))
+        return ProbeState(wake_s=now + self.spec.interval_s * self.spec.jitter * self._chance(0))
+
+    def step(self, state: ProbeState, event: Event, now: float) -> Step:
+        """The state after ``event``, and what to do about it. Never raises."""
+        if isinstance(event, Received):
+            return self._received(state, event.packet, now)
+        if now < state.wake_s or self.spec.kind is Kind.NONE:
+            return state, ()
+        if state.phase is Phase.IDLE:
+            return self._begun(state, now)
+        state, actions = self._failed(state, self._silence(state), now)
+        return _then(actions, self._begun(state, now))
+
+    def _begun(self, state: ProbeState, now: float) -> Step:
+        count = state.count + 1
+        state = ProbeState(
+            wake_s=now + self.spec.probe_timeout_s,
+            phase=Phase.ASKED,
+            count=count,
+            started_s=now,
+            our_port=16384 + (_mixed(self.seed, self.target.node, 0) + count) % 49152,
+            our_seq=_mixed(self.seed, self.target.node, count) & _MASK32,
+        )
+        return replace(state, our_seq=_later(state.our_seq, 1)), self._send(self._question(state))
+
+    def _question(self, state: ProbeState) -> Packet:
+        source, address = self._source, self.target.address
+        match self.spec.kind:
+            case Kind.ARP:
+                wanted = self.spec.arp_target(self.target.node)
+                return Arp(ArpOp.REQUEST, self.target.source_mac, source, wanted)
+            case Kind.ICMP:
+                return Echo(source, address, state.our_port, state.count & 0xFFFF, data=b"sn" * 8)
+            case Kind.UDP:
+                payload = self.spec.payload or b""
+                return Udp(source, address, state.our_port, self.target.port, payload)
+            case _:
+                return replace(self._segment(state, TcpFlag.SYN), ack=0, mss=MSS)
+
+    def _received(self, state: ProbeState, packet: Packet, now: float) -> Step:
+        if isinstance(packet, Tcp):
+            return self._tcp(state, packet, now)
+        if state.phase is not Phase.ASKED:
+            return state, ()
+        match packet:
+            case Arp():
+                return self._arp(state, packet, now)
+            case Echo():
+                return self._echo(state, packet, now)
+            case Udp():
+                return self._udp(state, packet, now)
+            case _:
+                return self._unreachable(state, packet, now)
+
+    def _arp(self, state: ProbeState, reply: Arp, now: float) -> Step:
+        wanted = self.spec.arp_target(self.target.node)
+        if (self.spec.kind, reply.op, reply.sender) != (Kind.ARP, ArpOp.REPLY, wanted):
+            return state, ()
+        if reply.sender_mac != self.target.mac:
+            detail = f"{wanted} is at {reply.sender_mac}, expected at {self.target.mac}"
+            return self._failed(state, detail, now)
+        return self._passed(state, f"{wanted} is at {reply.sender_mac}", now)
+
+    def _echo(self, state: ProbeState, echo: Echo, now: float) -> Step:
+        got = (self.spec.kind, echo.reply, echo.src, echo.dst, echo.ident, echo.seq)
+        asked = (True, self.target.address, self._source, state.our_port, state.count & 0xFFFF)
+        if got != (Kind.ICMP, *asked):
+            return state, ()
+        return self._passed(state, "echo reply", now)
+
+    def _udp(self, state: ProbeState, reply: Udp, now: float) -> Step:
+        if self.spec.kind is not Kind.UDP or not self._is_ours(state, reply):
+            return state, ()
+        if self.spec.expect not in reply.payload:
+            return self._failed(state, "replied, but not as expected", now)
+        return self._passed(state, f"reply of {len(reply.payload)} bytes", now)
+
+    def _unreachable(self, state: ProbeState, error: Unreachable, now: float) -> Step:
+        quoted = (error.dst, error.src_port, error.dst_port)
+        if quoted != (self._source, state.our_port, self.target.port):
+            return state, ()
+        return self._failed(state, f"port {self.target.port} unreachable (ICMP)", now)
+
+    def _tcp(self, state: ProbeState, segment: Tcp, now: float) -> Step:
+        if state.phase is Phase.IDLE or not self._is_ours(state, segment):
+            return state, self._stray(segment)
+        if state.phase is Phase.CONNECTED:
+            return self._answering(state, segment, now)
+        return self._connecting(state, segment, now)
+
+    def _connecting(self, state: ProbeState, segment: Tcp, now: float) -> Step:
+        acked = TcpFlag.ACK in segment.flags and segment.ack == state.our_seq
+        if not acked:  # of a connection that the node still has from an earlier life of ours
+            return state, self._stray(segment)
+        if TcpFlag.RST in segment.flags:
+            return self._ended(state, False, f"port {self.target.port} refuses", now)
+        if TcpFlag.SYN not in segment.flags:
+            return state, ()
+        state = replace(state, their_seq=_later(segment.seq, 1))
+        if self.spec.kind is Kind.TCP:
+            return self._passed(state, f"port {self.target.port} accepts", now)
+        request = self._request(state)
+        state = replace(state, phase=Phase.CONNECTED)
+        return replace(state, our_seq=_later(state.our_seq, len(request.payload))), self._send(
+            request
+        )
+
+    def _answering(self, state: ProbeState, segment: Tcp, now: float) -> Step:
+        seen = _later(state.their_seq, -segment.seq)
+        if TcpFlag.RST in segment.flags:
+            if -seen & _MASK32 >= WINDOW:
+                return state, ()
+            return self._ended(state, False, "reset before a status line", now)
+        if TcpFlag.SYN in segment.flags:  # what acknowledges it, our request, was lost
+            asked = replace(state, our_seq=_later(state.our_seq, -len(self._http())))
+            return state, self._send(self._request(asked))
+        fresh, closed = segment.payload[seen:], TcpFlag.FIN in segment.flags
+        if seen > len(segment.payload) or not (fresh or closed):  # a gap, or nothing new
+            return state, self._ack(state) if segment.payload else ()
+        their_seq = _later(state.their_seq, len(fresh) + closed)
+        state = replace(state, head=state.head + fresh, their_seq=their_seq)
+        return self._read(state, closed, now)
+
+    def _read(self, state: ProbeState, closed: bool, now: float) -> Step:
+        found = _STATUS_LINE.match(state.head)
+        if found:
+            status = int(found[1])
+            end = self._passed if self.spec.accepts(status) else self._failed
+            return end(state, f"HTTP {status}", now)
+        if not _may_be_http(state.head):
+            return self._failed(state, "what answers is not HTTP/1", now)
+        if closed:
+            return self._failed(state, "closed before a status line", now)
+        return state, self._ack(state)
+
+    def _silence(self, state: ProbeState) -> str:
+        waited = f"within {self.spec.probe_timeout_s:.2g} s"
+        if state.phase is Phase.CONNECTED:
+            return f"accepts, but no HTTP status line {waited}"
+        return f"no answer {waited}"
+
+    def _passed(self, state: ProbeState, detail: str, now: float) -> Step:
+        return _then(self._hang_up(state), self._ended(state, True, detail, now))
+
+    def _failed(self, state: ProbeState, detail: str, now: float) -> Step:
+        return _then(self._hang_up(state), self._ended(state, False, detail, now))
+
+    def _ended(self, state: ProbeState, ok: bool, detail: str, now: float) -> Step:
+        """After a good probe comes a pause of an interval; after a bad one only of a timeout."""
+        pause_s = self.spec.interval_s * (1 - self.spec.jitter * self._chance(state.count))
+        pause_s = pause_s if ok else self.spec.probe_timeout_s
+        result = Result(self.target.node, ok, detail, max(0.0, now - state.started_s))
+        next_s = state.started_s + pause_s
+        return ProbeState(wake_s=next_s, count=state.count), (result,)
+
+    def _hang_up(self, state: ProbeState) -> tuple[Action, ...]:
+        if self.spec.kind not in (Kind.TCP, Kind.HTTP):
+            return ()
+        return self._send(replace(self._segment(state, TcpFlag.RST), ack=0))
+
+    def _stray(self, segment: Tcp) -> tuple[Action, ...]:
+        """A reset for what belongs to no probe of now (RFC 9293, 3.10.7.1): a late answer, or a
+        connection from before a restart, which the node would otherwise keep and repeat."""
+        ends = (segment.src, segment.dst, segment.src_port)
+        ours = ends == (self.target.address, self._source, self.target.port)
+        if not ours or TcpFlag.RST in segment.flags or TcpFlag.ACK not in segment.flags:
+            return ()
+        ports = (segment.dst_port, segment.src_port)
+        return self._send(Tcp(segment.dst, segment.src, *ports, segment.ack, 0, TcpFlag.RST))
+
+    def _is_ours(self, state: ProbeState, packet: Tcp | Udp) -> bool:
+        ends = (packet.src, packet.dst, packet.src_port, packet.dst_port)
+        return ends == (self.target.address, self._source, self.target.port, state.our_port)
+
+    def _segment(self, state: ProbeState, flags: TcpFlag, payload: bytes = b"") -> Tcp:
+        ports = (state.our_port, self.target.port)
+        numbers = (state.our_seq, state.their_seq)
+        return Tcp(self._source, self.target.address, *ports, *numbers, flags, payload)
+
+    def _ack(self, state: ProbeState) -> tuple[Action, ...]:
+        return self._send(self._segment(state, TcpFlag.ACK))
+
+    def _request(self, state: ProbeState) -> Tcp:
+        return self._segment(state, TcpFlag.PSH | TcpFlag.ACK, self._http())
+
+    def _http(self) -> bytes:
+        port = "" if self.target.port == 80 else f":{self.target.port}"
+        host = self.spec.host or f"{self.target.address}{port}"
+        return (
+            f"GET {self.spec.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: sncontroller\r\n"
+            "Accept: */*\r\nConnection: close\r\n\r\n"
+        ).encode()
+
+    def _send(self, packet: Packet) -> tuple[Action, ...]:
+        target = self.target
+        return (Send(Frame(target.source_mac, target.mac, packet, target.vlan_id)),)
+
+    @property
+    def _source(self) -> IPv4Address:
+        return self.spec.source or UNSPECIFIED
+
+    def _chance(self, count: int) -> float:
+        return (_mixed(self.seed, self.target.node, count) >> 32) / 2.0**32
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveState:
+    """What is known of where an address is; ``mac`` is empty while nothing is."""
+
+    wake_s: float
+    mac: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """The search for the port and hardware address of ``address``, by who-has on every port.
+
+    Asks every ``retry_s`` until answered, then every ``refresh_s``. Without a ``source`` it asks as
+    0.0.0.0 (an address probe, RFC 5227), which changes no neighbour table.
+    """
+
+    address: IPv4Address
+    source_mac: str
+    source: IPv4Address = UNSPECIFIED
+    vlan_id: int | None = None
+    retry_s: float = 1.0
+    refresh_s: float = 30.0
+
+    def start(self, now: float) -> ResolveState:
+        """The state in which nothing is known and the first question is due."""
+        return ResolveState(wake_s=now)
+
+    def step(
+        self, state: ResolveState, event: Event, now: float
+    ) -> tuple[ResolveState, tuple[Send | Resolved, ...]]:
+        """The state after ``event``, and what to do about it. Never raises.
+
+        Pass it no packet from a secondary's port: a node with the address on its loopback must not
+        be taken for the primary.
+        """
+        if isinstance(event, Received):
+            return self._received(state, event.packet, event.port, now)
+        if now < state.wake_s:
+            return state, ()
+        who_has = Arp(ArpOp.REQUEST, self.source_mac, self.source, self.address)
+        frame = Frame(self.source_mac, BROADCAST_MAC, who_has, self.vlan_id)
+        return replace(state, wake_s=now + self.retry_s), (Send(frame),)
+
+    def _received(
+        self, state: ResolveState, packet: Packet, port: int, now: float
+    ) -> tuple[ResolveState, tuple[Send | Resolved, ...]]:
+        if not isinstance(packet, Arp):
+            return state, ()
+        if (packet.op, packet.sender) != (ArpOp.REPLY, self.address):
+            return state, ()
+        is_new = (packet.sender_mac, port) != (state.mac, state.port)
+        state = ResolveState(now + self.refresh_s, packet.sender_mac, port)
+        return state, (Resolved(packet.sender_mac, port),) if is_new else ()
+
+
+def _then(actions: tuple[Action, ...], step: Step) -> Step:
+    return step[0], actions + step[1]
+
+
+def _later(seq: int, by: int) -> int:
+    return (seq + by) & _MASK32
+
+
+def _may_be_http(head: bytes) -> bool:
+    """Whether more bytes could still make ``head`` an HTTP/1 status line."""
+    starts = head[: len(_HTTP_START)] == _HTTP_START[: len(head)]
+    return starts and b"\n" not in head and len(head) <= _MAX_HEAD
+
+
+def _mixed(*numbers: int) -> int:
+    """64 well-mixed bits of all ``numbers`` (the finaliser of splitmix64, after each)."""
+    bits = 0
+    for number in numbers:
+        bits = (bits ^ number) + 0x9E3779B97F4A7C15 & _MASK64
+        bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
+        bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & _MASK64
+        bits ^= bits >> 31
+    return bits

@@ -1,0 +1,109 @@
+"""Asking nodes whether their service answers, through the switch they hang on.
+
+Owns the use of ``probe`` (what to send, what an answer means) and ``health`` (what it says of the
+node) for the nodes of a group, and the search for the primary's hardware address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from sncontroller.core import health, layout, probe
+from sncontroller.core.events import Answer, Kind, Transmit
+from sncontroller.core.layout import PRIMARY_INDEX, Index
+from sncontroller.core.lifecycle import State
+from sncontroller.core.state import Group, Node
+from sncontroller.core.turn import Turn
+
+ASK_EVERY_S = 1.0
+_PROBED = frozenset({State.PROBING, State.WARMING, State.ACTIVE, State.DRAINING, State.FAILED})
+
+
+def ask(turn: Turn) -> None:
+    """Send what is due: probes, and the question for the primary's hardware address."""
+    if turn.group.datapath is None:
+        return
+    for node in tuple(turn.group.nodes.values()):
+        turn.update(node.index, health=health.aged(turn.group.spec.health, node.health, turn.now))
+        if node.state in _PROBED and node.linked and node.mac is not None:
+            _probe(turn, turn.node(node.index), probe.Tick())
+    _resolve(turn)
+
+
+def answered(turn: Turn, answer: Answer) -> None:
+    """Take in a packet that came from a node."""
+    packet = answer.frame.packet
+    node = _by_port(turn.group, answer.in_port)
+    if isinstance(packet, probe.Arp):
+        _learn_primary(turn, node, answer, packet)
+    if node is not None and node.probe is not None and node.linked:
+        _probe(turn, node, probe.Received(packet, answer.in_port))
+
+
+def wake_s(group: Group) -> float:
+    """When ``ask`` has something to do next."""
+    due = [n.probe.wake_s for n in group.nodes.values() if n.probe is not None and n.linked]
+    return min(due, default=float("inf"))
+
+
+def _probe(turn: Turn, node: Node, event: probe.Event) -> None:
+    prober = _prober(turn.group, node)
+    state = node.probe or prober.start(turn.now)
+    state, actions = prober.step(state, event, turn.now)
+    turn.update(node.index, probe=state)
+    for action in actions:
+        if isinstance(action, probe.Send):
+            _send(turn, turn.node(node.index), action.frame)
+        else:
+            _note(turn, turn.node(node.index), action)
+
+
+def _prober(group: Group, node: Node) -> probe.Prober:
+    spec = group.spec.health
+    ports = group.spec.match.ports
+    port = spec.port or (ports[0].first if ports else 0)
+    mac = layout.node_mac(group.spec.zone, Index(0))
+    target = probe.Target(node.index, node.mac or "", group.spec.match.address, port, mac)
+    return probe.Prober(spec, target, seed=group.spec.zone)
+
+
+def _send(turn: Turn, node: Node, frame: probe.Frame) -> None:
+    if turn.group.datapath is not None and node.port is not None:
+        turn.say(Transmit(turn.group.datapath, node.port.number, frame))
+
+
+def _note(turn: Turn, node: Node, result: probe.Result) -> None:
+    after = health.observe(turn.group.spec.health, node.health, result.ok, result.detail, turn.now)
+    latency = result.latency_s if result.ok else node.latency_s
+    turn.update(node.index, health=after, latency_s=latency)
+
+
+def _by_port(group: Group, number: int) -> Node | None:
+    nodes = (n for n in group.nodes.values() if n.port is not None and n.port.number == number)
+    return next(nodes, None)
+
+
+def _resolve(turn: Turn) -> None:
+    """Ask who has the primary's address, until its hardware address is known."""
+    group, primary = turn.group, turn.group.nodes.get(PRIMARY_INDEX)
+    unknown = primary is not None and primary.mac is None and primary.port is not None
+    if primary is None or not unknown or group.datapath is None or turn.now < group.ask_mac_s:
+        return
+    source = group.spec.health.source or IPv4Address(0)
+    mac = layout.node_mac(group.spec.zone, Index(0))
+    question = probe.Arp(probe.ArpOp.REQUEST, mac, source, _primary_address(group))
+    _send(turn, primary, probe.Frame(mac, probe.BROADCAST_MAC, question))
+    turn.change(ask_mac_s=turn.now + ASK_EVERY_S)
+
+
+def _learn_primary(turn: Turn, node: Node | None, answer: Answer, packet: probe.Arp) -> None:
+    said = packet.op is probe.ArpOp.REPLY and packet.sender == _primary_address(turn.group)
+    if node is None or node.index != PRIMARY_INDEX or node.mac is not None or not said:
+        return
+    turn.put(replace(node, mac=packet.sender_mac, reason="answered ARP"))
+    turn.log(Kind.PRIMARY, node.name, f"found at {node.port_name}, {packet.sender_mac}")
+
+
+def _primary_address(group: Group) -> IPv4Address:
+    return group.spec.primary.address or group.spec.match.address

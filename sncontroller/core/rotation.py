@@ -1,0 +1,215 @@
+"""Who takes flows, and how many slots each: from health to the table on the switch.
+
+Owns the state transitions that follow from links, probes and time, the slot table, and the command
+that makes the switch agree. A node that is dead by its link leaves at once; one that only looks
+dead may be held by the breaker.
+"""
+
+from __future__ import annotations
+
+from sncontroller.core import balance, health, slots
+from sncontroller.core.events import Apply, Kind
+from sncontroller.core.layout import PRIMARY_INDEX, Index
+from sncontroller.core.lifecycle import SERVING, State, Trigger
+from sncontroller.core.plan import PlanNode, View, desired
+from sncontroller.core.state import Node
+from sncontroller.core.turn import Turn
+
+BOOT_DEADLINE_S = 300.0
+"""A node that does not serve by then is given up."""
+RETURN_WITHIN_S = 30.0
+"""A failed node of ours that is not back by then is replaced."""
+_IN_SIGHT = frozenset({State.PROBING, State.FAILED}) | SERVING
+
+
+def converge(turn: Turn) -> None:
+    """Let every node follow its link, its health and the clock."""
+    _breaker(turn)
+    for index in sorted(turn.group.nodes):
+        _advance(turn, turn.node(index))
+    _serve_in_need(turn)
+    _promote(turn)
+
+
+def publish(turn: Turn) -> None:
+    """Compute the slot table, and tell the switch where it should differ from before."""
+    group = turn.group
+    if group.datapath is None or not (group.nodes or group.view):
+        return
+    _assign(turn)
+    view = _view(turn)
+    if view == turn.group.view:
+        return
+    version = group.version + 1
+    turn.change(view=view, version=version, apply_again_s=None)
+    table = desired(group.spec, view, group.layout)
+    turn.say(Apply(group.datapath, group.spec.zone, version, table))
+
+
+def _breaker(turn: Turn) -> None:
+    group = turn.group
+    healths = {int(n.index): n.health for n in group.having(*_IN_SIGHT)}
+    serving = frozenset(int(n.index) for n in group.serving)
+    state = health.breaker(group.spec.health, healths, serving, turn.now)
+    held = frozenset(state.held)
+    if held and held != group.held:
+        turn.log(Kind.BREAKER, None, state.reason)
+    turn.change(held=held)
+
+
+def _advance(turn: Turn, node: Node) -> None:
+    """One node, one transition at most per step and per cause."""
+    match node.state:
+        case State.BOOTING:
+            if node.linked and node.mac is not None:
+                turn.go(node, Trigger.LINKED, "its port is up")
+                _advance(turn, turn.node(node.index))
+            else:
+                _expire(turn, node, BOOT_DEADLINE_S, "its port did not come up")
+        case State.PROBING:
+            if _fit(turn, node):
+                _enter(turn, node)
+            else:
+                _expire(turn, node, BOOT_DEADLINE_S, f"no service: {node.health.reason}")
+        case State.WARMING:
+            if not _lost(turn, node) and turn.now - node.since_s >= turn.group.spec.balance.ramp_s:
+                turn.go(node, Trigger.WARM, node.reason)
+        case State.ACTIVE:
+            _lost(turn, node)
+        case State.DRAINING:
+            if not _lost(turn, node):
+                _drained(turn, node)
+        case State.FAILED:
+            _return_or_replace(turn, node)
+        case _:
+            pass
+
+
+def _fit(turn: Turn, node: Node) -> bool:
+    held = node.index in turn.group.held
+    return node.linked and (held or node.health.verdict is health.Verdict.UP)
+
+
+def _enter(turn: Turn, node: Node) -> None:
+    took_s = None if node.requested_s is None else turn.now - node.requested_s
+    if took_s is not None:
+        turn.change(boot_s=took_s)
+        turn.update(node.index, requested_s=None)
+    reason = node.health.reason or "takes flows"
+    turn.go(turn.node(node.index), Trigger.HEALTHY, reason)
+    turn.log(Kind.ACTIVE, node.name, reason, took_s)
+    _advance(turn, turn.node(node.index))
+
+
+def _lost(turn: Turn, node: Node) -> bool:
+    """Take a node out that is dead."""
+    if not node.linked:
+        why = "its port is gone" if node.port is None else "its link is down"
+    elif node.health.verdict is health.Verdict.DOWN and node.index not in turn.group.held:
+        why = node.health.reason
+    else:
+        return False
+    turn.go(node, Trigger.DIE, why)
+    turn.log(Kind.FAILED, node.name, why)
+    return True
+
+
+def _drained(turn: Turn, node: Node) -> None:
+    if not node.ours:
+        return
+    spec, tracked = turn.group.spec.drain, node.rates.active_flows
+    quiet_s = turn.now - (node.quiet_since_s or node.since_s)
+    if tracked == 0 and quiet_s > 0 and turn.now > node.since_s + 1:
+        why = "its last flow has ended"
+    elif tracked is None and quiet_s >= spec.idle_s:
+        why = f"no packet of its flows for {quiet_s:.0f} s"
+    elif turn.now - node.since_s >= spec.deadline_s:
+        why = f"drain deadline of {spec.deadline_s:.0f} s"
+    else:
+        return
+    turn.go(node, Trigger.DRAINED, why)
+    turn.log(Kind.DRAINED, node.name, why, turn.now - node.since_s)
+
+
+def _return_or_replace(turn: Turn, node: Node) -> None:
+    if not node.asked and node.mac is not None and _fit(turn, node):
+        turn.go(node, Trigger.LINKED, "it answers again")
+        _advance(turn, turn.node(node.index))
+    elif node.ours and turn.now - node.since_s >= RETURN_WITHIN_S:
+        turn.go(node, Trigger.GIVE_UP, f"{node.reason}; not back in {RETURN_WITHIN_S:.0f} s")
+
+
+def _expire(turn: Turn, node: Node, after_s: float, why: str) -> None:
+    if node.ours and turn.now - node.since_s >= after_s:
+        turn.go(node, Trigger.GIVE_UP, f"{why} in {after_s:.0f} s")
+        turn.log(Kind.FAILED, node.name, f"{why} in {after_s:.0f} s")
+
+
+def _serve_in_need(turn: Turn) -> None:
+    """With nobody else left, draining nodes take new flows again."""
+    if turn.group.serving:
+        return
+    for node in turn.group.having(State.DRAINING):
+        if node.linked and turn.go(node, Trigger.UNDRAIN, "no other node is left"):
+            turn.log(Kind.UNDRAINED, node.name, "no other node is left")
+
+
+def _promote(turn: Turn) -> None:
+    """Somebody must stand for the group's address: the configured primary, while it is there."""
+    group = turn.group
+    first = group.nodes.get(PRIMARY_INDEX)
+    if first is None or first.mac is None:
+        return
+    serving = [node.index for node in group.serving]
+    if first.deliverable or not serving:
+        heir = PRIMARY_INDEX if first.deliverable else group.primary
+    else:
+        heir = group.primary if group.primary in serving else min(serving)
+    if heir != group.primary:
+        was = group.nodes.get(group.primary)
+        turn.change(primary=heir)
+        why = "the configured primary is back"
+        if heir != PRIMARY_INDEX:
+            why = f"{'no node' if was is None else was.name} serves no longer; the address stays"
+        turn.log(Kind.PRIMARY, group.nodes[heir].name, why)
+
+
+def _assign(turn: Turn) -> None:
+    """The slot table for the nodes that serve now."""
+    group = turn.group
+    nodes = [
+        balance.Candidate(n.index, n.serving, n.since_s if n.state is State.WARMING else None)
+        for n in group.nodes.values()
+    ]
+    loads = {int(n.index): None if n.load is None else n.load.value for n in group.serving}
+    weights, memory = balance.weights(group.spec.balance, nodes, loads, group.balance, turn.now)
+    table = slots.slot_table(group.slots or None, weights)
+    moved = slots.moves(group.slots, table) if group.slots and table else 0
+    turn.change(slots=table, balance=memory, slots_moved=group.slots_moved + moved)
+
+
+def _view(turn: Turn) -> View:
+    group = turn.group
+    known = (n for n in group.nodes.values() if n.port is not None and n.mac is not None)
+    nodes = tuple(
+        PlanNode(
+            n.index,
+            n.port.number,
+            n.mac,
+            draining=n.state is State.DRAINING,
+            delivers=n.deliverable,
+        )
+        for n in sorted(known, key=lambda n: n.index)
+        if n.port is not None and n.mac is not None and n.state is not State.GONE
+    )
+    first = group.nodes.get(PRIMARY_INDEX)
+    ingress = (group.ports.get(name) for name in group.spec.match.ingress)
+    return View(
+        nodes=nodes,
+        slots=tuple(Index(i) for i in group.slots),
+        primary=group.primary,
+        primary_mac=None if first is None else first.mac,
+        primary_serves=first is not None and (first.deliverable or first.mac is None),
+        ingress=tuple(port.number for port in ingress if port is not None),
+        older=group.older,
+    )

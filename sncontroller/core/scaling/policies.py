@@ -1,0 +1,177 @@
+"""What each policy would like, before windows, step limits and bounds.
+
+One function per policy: a spec and a situation go in, a proposal with its reason comes out. The
+proposal says two numbers, *grow if there are fewer than ``up``* and *shrink if there are more than
+``down``*; between them nothing happens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from sncontroller.core.scaling import cron, pattern
+from sncontroller.core.scaling.demand import Demand, climb_per_s, jumped
+from sncontroller.core.scaling.limits import Wish
+from sncontroller.core.scaling.pattern import Pattern
+from sncontroller.core.scaling.spec import (
+    AUTO,
+    Floor,
+    PredictiveSpec,
+    ScheduleSpec,
+    TargetSpec,
+    ThresholdSpec,
+)
+
+FULLEST = 0.95
+"""Highest load that ``auto`` plans for; above 0.97 a ceiling and demand look the same."""
+HYSTERESIS = 0.02
+"""A smaller number must fit with this much to spare, so that it does not have to grow again."""
+PATTERN_HYSTERESIS = 0.01
+LATE_S = 30.0
+"""A pattern is only as exact as its minutes; ready this much before."""
+CALM_S = 600.0
+"""Shrinking on a pattern wants it to stay low for this much longer than a boot takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the policies see."""
+
+    current: int
+    """The number wanted so far."""
+    demand: Demand
+    level: float
+    """Demand now, in nodes' worth."""
+    lead_s: float
+    """How long a node takes from request to rotation."""
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Since when the load has been above the high mark, and below the low one."""
+
+    above_since_s: float | None = None
+    below_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A policy's wish and the reason for it."""
+
+    wish: Wish
+    reason: str
+    steady: bool = False
+    """The policy looked ahead itself: shrinking needs only a short stabilisation window."""
+
+
+def threshold(spec: ThresholdSpec, seen: Situation, marks: Marks) -> tuple[Proposal, Marks]:
+    """Steps up after ``high_for_s`` above the high mark, down after ``low_for_s`` below the low."""
+    load = seen.level / seen.current
+    above = _since(marks.above_since_s, load > spec.high, seen.now)
+    below = _since(marks.below_since_s, load < spec.low, seen.now)
+    marks = Marks(above, below)
+    if above is not None and seen.now - above >= spec.high_for_s:
+        up = seen.current + spec.step_up
+        text = f"load {load:.2f} above {spec.high:g} for {seen.now - above:.0f} s"
+        return Proposal(Wish(up, up), text), marks
+    if below is not None and seen.now - below >= spec.low_for_s:
+        down = seen.current - spec.step_down
+        text = f"load {load:.2f} below {spec.low:g} for {seen.now - below:.0f} s"
+        return Proposal(Wish(down, down), text), marks
+    return Proposal(Wish(seen.current, seen.current), "load between the marks"), marks
+
+
+def target(spec: TargetSpec, seen: Situation) -> Proposal:
+    """As many nodes as keep the mean load at the target; see ``docs/scaling.md`` for ``auto``."""
+    if spec.target != AUTO:
+        return _fixed(spec.target, spec.tolerance, seen)
+    share = _share(spec, seen)
+    heading = _heading(seen)
+    up, down = _nodes(heading / share), _nodes(heading * (1 + HYSTERESIS) / share)
+    text = f"demand {seen.level:.2f}"
+    if heading > 1.05 * seen.level:
+        text += f", {heading:.2f} in {seen.lead_s:.0f} s"
+    return Proposal(Wish(up, down), f"{text} nodes' worth, at most {share:.0%} full")
+
+
+def predictive(spec: PredictiveSpec, seen: Situation, past: Pattern) -> Proposal:
+    """As target, and as many as a trusted pattern needs when a node ordered now is ready."""
+    ready_s = seen.now + seen.lead_s + spec.ahead_s
+    soon = pattern.expected(past, seen.now, ready_s + LATE_S, spec.trust_error)
+    later = pattern.expected(past, seen.now, ready_s + CALM_S, spec.trust_error)
+    if soon is None or later is None:
+        return target(spec, seen)
+    share = _share(spec, seen)
+    seen_now = _climbing(seen)
+    up = max(_nodes(seen_now / share), _nodes(soon / share))
+    down = _nodes(max(later, seen_now) * (1 + PATTERN_HYSTERESIS) / share)
+    if soon > seen_now:
+        text = f"demand {seen_now:.2f} nodes' worth, {soon:.2f} expected by the pattern"
+    else:
+        text = f"demand {seen_now:.2f} nodes' worth, the pattern expects no more than {later:.2f}"
+    return Proposal(Wish(up, max(up, down)), f"{text}, at most {share:.0%} full", steady=True)
+
+
+def schedule(spec: ScheduleSpec, seen: Situation) -> Proposal:
+    """As target, but never below a floor that holds now or when a node ordered now is ready."""
+    measured = target(spec, seen)
+    holding = [floor for floor in spec.floors if _holds(floor, seen)]
+    if not holding:
+        return measured
+    highest = max(holding, key=lambda floor: floor.nodes)
+    wish = Wish(max(highest.nodes, measured.wish.up), max(highest.nodes, measured.wish.down))
+    if highest.nodes <= measured.wish.up:
+        return Proposal(wish, measured.reason)
+    return Proposal(wish, f"floor of {highest.nodes} by {highest.cron!r}")
+
+
+def _fixed(goal: float, tolerance: float, seen: Situation) -> Proposal:
+    """The rule of Kubernetes' HPA: nodes x load / target, unless that is within the tolerance."""
+    load = seen.level / seen.current
+    text = f"load {load:.2f} on {seen.current}, target {goal:g}"
+    if abs(load / goal - 1) <= tolerance:
+        return Proposal(Wish(seen.current, seen.current), text)
+    nodes = _nodes(seen.level / goal)
+    return Proposal(Wish(nodes, nodes), text)
+
+
+def _share(spec: TargetSpec, seen: Situation) -> float:
+    """How full nodes may be: the numeric target, or what the headroom leaves."""
+    if spec.target != AUTO:
+        return spec.target
+    return min(FULLEST, 1 / (1 + seen.demand.headroom.share))
+
+
+def _heading(seen: Situation) -> float:
+    """Demand when a node ordered now is ready, by its trend; at least today's."""
+    forecast = seen.demand.trend.forecast(seen.lead_s)
+    return max(_climbing(seen), forecast or 0.0)
+
+
+def _climbing(seen: Situation) -> float:
+    """Demand now; after a jump that goes on climbing, when a node ordered now is ready."""
+    if jumped(seen.demand) is None:
+        return seen.level
+    return seen.level + climb_per_s(seen.demand) * seen.lead_s
+
+
+def _nodes(worth: float) -> int:
+    """Whole nodes for so many nodes' worth, not fooled by the last digit."""
+    return math.ceil(worth - 1e-9)
+
+
+def _since(since_s: float | None, holds: bool, now: float) -> float | None:
+    """Since when something holds, given since when it did."""
+    if not holds:
+        return None
+    return now if since_s is None else since_s
+
+
+def _holds(floor: Floor, seen: Situation) -> bool:
+    """Whether a floor holds now, or when a node ordered now is ready."""
+    fires, zone = cron.parsed(floor.cron), ZoneInfo(floor.timezone)
+    moments = (seen.now, seen.now + seen.lead_s)
+    return any(cron.last_fired(fires, zone, at_s, floor.for_s) is not None for at_s in moments)

@@ -1,0 +1,79 @@
+"""What goes into a scaling decision and what comes out.
+
+Owns the frozen values of the interface and their serial form, so that a restarted controller goes
+on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from sncontroller.core.scaling.demand import Demand
+from sncontroller.core.scaling.limits import Change, PastWish
+from sncontroller.core.scaling.pattern import Pattern
+from sncontroller.core.scaling.policies import Marks
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A group as scaling sees it, at one moment."""
+
+    loads: Mapping[int, float | None]
+    """Load of each serving node by index; None where it is unknown."""
+    serving: int
+    """Nodes that take new flows, the primary included."""
+    starting: int = 0
+    """Nodes on their way: requested, booting, probing, warming."""
+    draining: int = 0
+    boot_s: float | None = None
+    """Measured time from request to rotation; None before the first."""
+    override: int | None = None
+    """What an operator asked for; None for automatic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How many nodes to have, the primary included, and why."""
+
+    wanted: int
+    reason: str
+    """Why the number is what it is: the reason of its last change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Since when so many serving nodes have shown a load at its ceiling."""
+
+    since_s: float
+    serving: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the next decision needs from the past ones. Small, frozen, serialisable."""
+
+    wanted: int | None = None
+    reason: str = ""
+    """Why ``wanted`` is what it is."""
+    changes: tuple[Change, ...] = ()
+    wishes: tuple[PastWish, ...] = ()
+    marks: Marks = field(default_factory=Marks)
+    ceiling: Ceiling | None = None
+    demand: Demand = field(default_factory=Demand)
+    pattern: Pattern = field(default_factory=Pattern)
+
+
+_ADAPTER = TypeAdapter(Memory)
+
+
+def memory_to_json(memory: Memory) -> str:
+    """The memory as JSON text; ``memory_from_json`` gives it back."""
+    return _ADAPTER.dump_json(memory).decode()
+
+
+def memory_from_json(text: str) -> Memory:
+    """The memory in ``memory_to_json``'s text; raises ``ValueError`` when it is no memory."""
+    return _ADAPTER.validate_json(text)

@@ -1,0 +1,128 @@
+"""The controller's side of the plugin process: commands out, results back as events.
+
+Owns the child process (``hypervisors.host``), its restart, and the calls under way. Nothing here
+waits: a call returns at once, its result comes to ``emit`` later, whatever becomes of the child.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import eventlet
+from eventlet.green import subprocess
+
+from sncontroller.core.events import Call, HypervisorResult, ListNodes, StartNode, StopNode
+from sncontroller.core.hypervisor import NodeInfo, NodeStatus
+from sncontroller.core.layout import Zone
+from sncontroller.core.model import HypervisorSpec
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    zone: Zone
+    call: Call
+    node: str | None
+
+
+class PluginHost:
+    """One child process for the plugins of all groups; started with the first call."""
+
+    def __init__(self, owner: str, emit: Callable[[HypervisorResult], None]) -> None:
+        self._owner = owner
+        self._emit = emit
+        self._child: Any = None
+        self._pending: dict[int, _Pending] = {}
+        self._known: dict[Zone, HypervisorSpec] = {}
+        self._last = 0
+
+    def carry_out(
+        self, group: str, spec: HypervisorSpec, command: StartNode | StopNode | ListNodes
+    ) -> None:
+        """Begin a hypervisor call."""
+        pending, line = _as_line(command)
+        if self._child is None:
+            self._start()
+        if self._known.get(command.zone) != spec:
+            self._known[command.zone] = spec
+            line["plugin"] = spec.plugin
+            line["config"] = spec.config.model_dump(mode="json")
+            line["owner"] = {"controller": self._owner, "group": group}
+        self._last += 1
+        self._pending[self._last] = pending
+        self._send({**line, "id": self._last, "zone": command.zone})
+
+    def close(self) -> None:
+        """End the child; calls under way end with it."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stdin.close()
+            child.terminate()
+            child.wait()
+
+    def _start(self) -> None:
+        self._known.clear()
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "sncontroller.hypervisors.host"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        eventlet.spawn(self._read, self._child)
+
+    def _send(self, line: dict[str, Any]) -> None:
+        try:
+            self._child.stdin.write(json.dumps(line).encode() + b"\n")
+            self._child.stdin.flush()
+        except OSError:
+            LOG.warning("the plugin process does not listen any more")  # _read reports the calls
+
+    def _read(self, child: Any) -> None:
+        for text in child.stdout:
+            answer = json.loads(text)
+            pending = self._pending.pop(answer["id"], None)
+            if pending is not None:
+                self._emit(_result(pending, answer))
+        child.wait()
+        if self._child is child:
+            self._child = None
+        self._fail_pending(f"the plugin process ended with status {child.returncode}")
+
+    def _fail_pending(self, why: str) -> None:
+        lost, self._pending = self._pending, {}
+        for pending in lost.values():
+            answer = {"nodes": [], "error": why, "permanent": False, "took_s": 0.0}
+            self._emit(_result(pending, answer))
+
+
+def _as_line(command: StartNode | StopNode | ListNodes) -> tuple[_Pending, dict[str, Any]]:
+    match command:
+        case StartNode(zone, request):
+            line = {"call": "start", "request": asdict(request)}
+            return _Pending(zone, Call.START, request.name), line
+        case StopNode(zone, name):
+            return _Pending(zone, Call.STOP, name), {"call": "stop", "name": name}
+        case ListNodes(zone):
+            return _Pending(zone, Call.LIST, None), {"call": "list"}
+
+
+def _result(pending: _Pending, answer: dict[str, Any]) -> HypervisorResult:
+    return HypervisorResult(
+        zone=pending.zone,
+        call=pending.call,
+        node=pending.node,
+        nodes=tuple(_info(raw) for raw in answer["nodes"]),
+        error=answer["error"],
+        permanent=answer["permanent"],
+        took_s=answer["took_s"],
+    )
+
+
+def _info(raw: dict[str, Any]) -> NodeInfo:
+    return NodeInfo(**{**raw, "status": NodeStatus(raw["status"])})

@@ -1,0 +1,228 @@
+"""Where the demo plays: a private switch that others use too, the primary, the clients' host.
+
+Owns what is there before the controller comes, and the configuration that is written for it. All
+of it lives in network namespaces of the demo's own (``net.isolate``), so the addresses and names
+here are nobody else's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from sncontroller.core.layout import group_origin, origin
+from sncontroller.lab.clients import Plan
+from sncontroller.lab.controller import Endpoints
+from sncontroller.lab.net import Host, Link
+from sncontroller.lab.ovs import LabError, PrivateOvs
+from sncontroller.lab.service import Service
+
+GROUP, BRIDGE, PRIMARY_PORT = "web", "br0", "vm1"
+PRIMARY_NODE = f"{GROUP}-1"
+ADDRESS, PROBE_SOURCE = "10.0.0.10", "10.0.0.254"
+SUBNET, SECONDARIES = "10.0.0.0/24", "10.0.0.20-10.0.0.60"
+CLIENTS = ("10.0.0.101", "10.0.0.102", "10.0.0.103", "10.0.0.104")
+_SERVES_WITHIN_S = 15.0
+
+FOREIGN_FLOWS = (
+    "cookie=0xf0e1,table=0,priority=0,actions=NORMAL",
+    "cookie=0xf0e2,table=0,priority=65000,dl_type=0x88cc,actions=drop",
+    "cookie=0xf0e3,table=0,priority=100,udp,nw_dst=10.0.0.53,tp_dst=53,actions=resubmit(,17)",
+    "cookie=0xf0e3,table=17,priority=1,udp,nw_src=10.0.0.0/24,actions=group:7",
+)
+FOREIGN_GROUPS = ("group_id=7,type=indirect,bucket=actions=NORMAL",)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What can be chosen about the stage."""
+
+    output: Path
+    pinning: str = "conntrack"
+    hypervisor: str = "netns"
+    max_nodes: int = 4
+    quick: bool = False
+    seed: int = 1
+    service: Service = Service()
+    endpoints: Endpoints = Endpoints()
+
+    @property
+    def configuration(self) -> Path:
+        """Where the controller's configuration is written."""
+        return self.output / "sncontroller.yaml"
+
+    def plan(self) -> Plan:
+        """Whom the clients visit, and within which bounds."""
+        return Plan(
+            address=ADDRESS,
+            port=self.service.port,
+            sources=CLIENTS,
+            page_bytes=self.service.page_bytes,
+            seed=self.seed,
+        )
+
+
+def netns_section(setting: Setting, ovs: PrivateOvs) -> dict[str, Any]:
+    """The ``netns`` plugin's section: secondaries are namespaces that run the same service."""
+    return {
+        "bridge": BRIDGE,
+        "ovsdb": ovs.db,
+        "subnet": SUBNET,
+        "addresses": SECONDARIES,
+        "workdir": str(setting.output / "nodes"),
+        "command": list(setting.service.command("{name}", "{directory}")),
+    }
+
+
+HYPERVISORS: Mapping[str, Callable[[Setting, PrivateOvs], dict[str, Any]]] = {
+    "netns": netns_section,
+}
+"""Per hypervisor plugin that the demo can use, what its section of the configuration is."""
+
+_CONFIGURATION = """\
+# The controller's configuration of this demo. To try a change of it: sncontroller check FILE
+controller: demo              # tag on everything that the controller creates
+poll_interval_s: 0.5
+
+groups:
+  {group}:
+    bridge: {bridge}
+    match: {{address: {address}, protocol: tcp, ports: [{port}]}}
+    primary: {{port: {primary}}}      # the VM that was there before; the address is its own
+    pinning: {pinning}
+    capacity: {{bits_per_s: {rate_bps}}}   # what one node can send: load 1.0
+    scaling:
+      policy: threshold
+      min: 1
+      max: {max_nodes}
+      high: 0.8               # above it for high_for_s: one node more
+      low: 0.3                # below it for low_for_s: one node less
+      high_for_s: {high_for_s}
+      low_for_s: {low_for_s}
+      up_cooldown_s: {cooldown_s}
+      down_cooldown_s: {cooldown_s}
+    health: {{kind: http, path: /ping, source: {source}, interval_s: 1, fall: 5}}
+    drain:
+      deadline_s: 120         # a drained node goes when its last connection ends, or then
+      idle_s: 2
+    hypervisor:
+{section}"""
+
+
+def configuration(setting: Setting, section: Mapping[str, Any]) -> str:
+    """The controller's configuration file; ``section`` is the hypervisor plugin's."""
+    plugin = {"plugin": setting.hypervisor, **section}
+    lines = yaml.safe_dump(plugin, sort_keys=False, width=90).splitlines()
+    return _CONFIGURATION.format(
+        group=GROUP,
+        bridge=BRIDGE,
+        address=ADDRESS,
+        primary=PRIMARY_PORT,
+        source=PROBE_SOURCE,
+        port=setting.service.port,
+        pinning=setting.pinning,
+        rate_bps=setting.service.rate_bps,
+        max_nodes=setting.max_nodes,
+        high_for_s=1.0 if setting.quick else 2.0,
+        low_for_s=1.0 if setting.quick else 2.0,
+        cooldown_s=1.0 if setting.quick else 3.0,
+        section="".join(f"      {line}\n" for line in lines),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The entries of a bridge as text, without counters: ours and those of others."""
+
+    ours: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+
+class Stage:
+    """The stage, set; a context manager."""
+
+    def __init__(self, setting: Setting) -> None:
+        """Describe the stage; entering the context sets it."""
+        self.setting = setting
+        self.ovs = PrivateOvs()
+        self.primary = Host(self.ovs, BRIDGE, PRIMARY_PORT, Link(f"{ADDRESS}/24"))
+        self.clients = Host(self.ovs, BRIDGE, "clients", Link(f"{CLIENTS[0]}/24"))
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.ovs)
+            self._bridge()
+            stack.enter_context(self.primary)
+            stack.enter_context(self.clients)
+            self._serve()
+            self._people()
+            section = HYPERVISORS[self.setting.hypervisor](self.setting, self.ovs)
+            self.setting.configuration.write_text(configuration(self.setting, section))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def entries(self) -> Entries:
+        """What is on the bridge now."""
+        flows = self.ovs.ofctl("dump-flows", "--no-stats", BRIDGE).splitlines()
+        groups = self.ovs.ofctl("dump-groups", BRIDGE).splitlines()
+        lines = [line.strip() for line in (*flows, *groups) if "_REPLY" not in line]
+        ours = {line for line in lines if is_ours(line)}
+        return Entries(tuple(sorted(ours)), tuple(sorted(set(lines) - ours)))
+
+    def _bridge(self) -> None:
+        """A bridge that others use: its controller is configured first, as that flushes flows."""
+        self.ovs.add_bridge(
+            BRIDGE, fail_mode="secure", controller=self.setting.endpoints.target, dpid=0xDE30
+        )
+        for group in FOREIGN_GROUPS:
+            self.ovs.ofctl("add-group", BRIDGE, group)
+        for flow in FOREIGN_FLOWS:
+            self.ovs.ofctl("add-flow", BRIDGE, flow)
+
+    def _serve(self) -> None:
+        directory = self.setting.output / "nodes" / PRIMARY_NODE
+        directory.mkdir(parents=True, exist_ok=True)
+        command = self.setting.service.command(PRIMARY_NODE, str(directory))
+        with (directory / "service.log").open("wb") as log:
+            process = self.primary.popen(*command, stdout=log, stderr=log)
+        deadline = time.monotonic() + _SERVES_WITHIN_S
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (directory / "service.log").read_text(errors="replace")
+                raise LabError(f"the primary's service does not answer: {said}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        listening = self.primary.run("ss", "-Hltn", f"sport = :{self.setting.service.port}")
+        return bool(listening.stdout.strip())
+
+    def _people(self) -> None:
+        """More addresses and ports for the clients than their connections need."""
+        for address in CLIENTS[1:]:
+            self.clients.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        ports = "/proc/sys/net/ipv4/ip_local_port_range"
+        self.clients.run("sh", "-c", f"echo 10000 65000 >{ports}")
+
+
+def is_ours(line: str) -> bool:
+    """Whether a dumped flow or group entry is sncontroller's."""
+    if line.startswith("group_id="):
+        return group_origin(int(line.removeprefix("group_id=").partition(",")[0])) is not None
+    cookie = line.removeprefix("cookie=").partition(",")[0]
+    return line.startswith("cookie=") and origin(int(cookie, 16)) is not None

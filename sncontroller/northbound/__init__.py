@@ -1,0 +1,1 @@
+"""What the controller shows and takes over HTTP: status, metrics, operators' requests."""

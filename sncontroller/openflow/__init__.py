@@ -1,0 +1,1 @@
+"""The only part that speaks OpenFlow, and the only one (with the app) that knows Ryu."""

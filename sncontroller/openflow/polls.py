@@ -1,0 +1,229 @@
+"""One round of statistics, in messages whose number does not depend on the traffic.
+
+Owns which counter of which entry means what about a node. Flow statistics are asked for by table
+and with our cookie, per-flow pins only as a sum per node. A round that is not complete when it is
+closed has ``None`` where an answer is missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sncontroller.core.entries import FlowEntry, Learn, Table, ToController
+from sncontroller.core.events import NodeCounters, Polled
+from sncontroller.core.layout import (
+    COOKIE_EXACT,
+    COOKIE_MAGIC,
+    COOKIE_MAGIC_MASK,
+    Index,
+    Kind,
+    Layout,
+    Zone,
+    cookie,
+    deliver_group,
+    origin,
+)
+from sncontroller.openflow import codec, requests
+from sncontroller.openflow.wire import Answer, Part, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a poll asks about one group, and how many entries it has to find."""
+
+    nodes: Mapping[Index, int | None]
+    """Nodes, and the port of each."""
+    pins: bool
+    """Whether the pins are flow entries."""
+    entries: Mapping[tuple[int, int], int]
+    """How many entries per table and cookie the polled tables hold."""
+
+
+def watched(zone: Zone, table: Table, layout: Layout) -> Watched:
+    """What to ask about a group with this table installed."""
+    flows = table.flows.values()
+    owners = (origin(flow.cookie) for flow in flows)
+    indexes = sorted({owner.index for owner in owners if owner is not None and owner.index})
+    polled = set(polled_tables(layout))
+    return Watched(
+        {index: _port(zone, index, table) for index in indexes},
+        any(_pins_in_table(flow) for flow in flows),
+        Counter((flow.table, flow.cookie) for flow in flows if flow.table in polled),
+    )
+
+
+def polled_tables(layout: Layout) -> tuple[int, ...]:
+    """The tables whose entries count for nodes."""
+    return layout.entry_table, layout.dispatch_table, layout.commit_table
+
+
+@dataclass(slots=True)
+class Sums:
+    """Over all entries of a cookie in a table."""
+
+    entries: int = 0
+    packets: int = 0
+    bytes: int = 0
+
+
+class Round:
+    """Asks once; ``finish`` is called when everything was answered."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        layout: Layout,
+        groups: Mapping[Zone, Watched],
+        at_s: float,
+        finish: Callable[[], None],
+    ) -> None:
+        self._wire, self._layout, self._groups = wire, layout, groups
+        self._at_s, self._finish = at_s, finish
+        self._readers: dict[int, Callable[[bytes], None]] = {}
+        self._whole: set[int] = set()
+        """Tables that were answered to the last entry."""
+        self._flows: dict[int, defaultdict[int, Sums]] = {
+            table: defaultdict(Sums) for table in polled_tables(layout)
+        }
+        """By table and cookie."""
+        self._drops: dict[int, int | None] = {}
+        self._pins: dict[tuple[Zone, Index], int] = {}
+
+    def start(self, port_count: int) -> None:
+        """Send the requests; ``port_count`` is how many ports the bridge has."""
+        self._wire.send(
+            *(self._ask_flows(table) for table in self._flows),
+            *self._ask_ports(port_count),
+            *(self._ask_pins(zone, index) for zone, index in self._pinned_nodes()),
+        )
+
+    def close(self) -> None:
+        """Late answers are not for this round."""
+        self._wire.forget(self._readers)
+        self._readers.clear()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was answered."""
+        return not self._readers
+
+    def results(self) -> Iterator[Polled]:
+        """Every group's counters, with what was answered so far."""
+        for zone, group in self._groups.items():
+            nodes = {
+                index: self._counters(zone, index, port) for index, port in group.nodes.items()
+            }
+            yield Polled(self._wire.datapath_id, zone, self._at_s, nodes)
+
+    def strange(self) -> set[Zone]:
+        """Groups of which not exactly the installed entries were found; complete rounds only."""
+        found: dict[Zone, dict[tuple[int, int], int]] = defaultdict(dict)
+        for table, cookies in self._flows.items():
+            for number, sums in cookies.items():
+                found[Zone(number >> 16 & 0xFFFF)][table, number] = sums.entries
+        zones = found.keys() | self._groups.keys()
+        return {zone for zone in zones if _known(found.get(zone, {})) != self._expected(zone)}
+
+    # asking
+
+    def _ask_flows(self, table: int) -> bytes:
+        def read(body: bytes) -> None:
+            counted = self._flows[table]
+            for number, packets, octets in codec.counters(body):
+                sums = counted[number]
+                sums.entries += 1
+                sums.packets += packets
+                sums.bytes += octets
+
+        return requests.flow_request(
+            self._reader(read, table), table, COOKIE_MAGIC, COOKIE_MAGIC_MASK
+        )
+
+    def _ask_ports(self, port_count: int) -> Iterator[bytes]:
+        """All ports in one message where ours are most of them; each costs the switch a look."""
+        ports = {p for g in self._groups.values() for p in g.nodes.values() if p is not None}
+        if 2 * len(ports) > port_count:
+            yield requests.port_stats_request(self._reader(self._read_ports))
+            return
+        for port in sorted(ports):
+            yield requests.port_stats_request(self._reader(self._read_ports), port)
+
+    def _ask_pins(self, zone: Zone, index: Index) -> bytes:
+        def read(body: bytes) -> None:
+            self._pins[zone, index] = requests.aggregate(body).flows
+
+        number = cookie(Kind.PIN, zone, index)
+        return requests.aggregate_request(
+            self._reader(read), self._layout.pin_table, number, COOKIE_EXACT
+        )
+
+    def _pinned_nodes(self) -> Iterator[tuple[Zone, Index]]:
+        for zone, group in self._groups.items():
+            if group.pins:
+                yield from ((zone, index) for index in group.nodes)
+
+    def _read_ports(self, body: bytes) -> None:
+        self._drops.update(requests.port_drops(body))
+
+    def _reader(self, reader: Callable[[bytes], None], table: int | None = None) -> int:
+        def hear(xid: int, answer: Answer) -> None:
+            if isinstance(answer, Part):
+                reader(answer.body)
+                if not answer.last:
+                    return
+                if table is not None:
+                    self._whole.add(table)
+            del self._readers[xid]
+            if not self._readers:
+                self._finish()
+
+        xid = self._wire.question(hear)
+        self._readers[xid] = reader
+        return xid
+
+    # answering
+
+    def _counters(self, zone: Zone, index: Index, port: int | None) -> NodeCounters:
+        layout = self._layout
+        new = self._sums(layout.commit_table, cookie(Kind.COMMIT, zone, index))
+        pinned = self._sums(layout.dispatch_table, cookie(Kind.PINNED, zone, index))
+        replies = self._sums(layout.entry_table, cookie(Kind.RETURN, zone, index))
+        return NodeCounters(
+            new_flows=None if new is None else new.packets,
+            packets=None if pinned is None else pinned.packets,
+            bytes=None if pinned is None else pinned.bytes,
+            reply_packets=None if replies is None else replies.packets,
+            reply_bytes=None if replies is None else replies.bytes,
+            port_drops=None if port is None else self._drops.get(port),
+            active_flows=self._pins.get((zone, index)),
+        )
+
+    def _sums(self, table: int, number: int) -> Sums | None:
+        return self._flows[table].get(number) if table in self._whole else None
+
+    def _expected(self, zone: Zone) -> Mapping[tuple[int, int], int]:
+        group = self._groups.get(zone)
+        return {} if group is None else group.entries
+
+
+def _known(entries: Mapping[tuple[int, int], int]) -> Mapping[tuple[int, int], int]:
+    """Without cookies of a kind that we do not know: a newer version's."""
+    return {key: count for key, count in entries.items() if origin(key[1]) is not None}
+
+
+def _port(zone: Zone, index: Index, table: Table) -> int | None:
+    """The port that the node's delivery watches."""
+    group = table.groups.get(deliver_group(zone, index))
+    return group.buckets[0].watch_port if group is not None and group.buckets else None
+
+
+def _pins_in_table(flow: FlowEntry) -> bool:
+    """``learn`` writes flow entries, and so does the controller for what it is asked about."""
+    whose = origin(flow.cookie)
+    asked = whose is not None and whose.kind is Kind.SELECT
+    return any(
+        isinstance(action, Learn) or (asked and isinstance(action, ToController))
+        for action in flow.actions
+    )

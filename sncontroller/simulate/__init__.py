@@ -1,0 +1,14 @@
+"""The same decisions without a switch: a trace of load against a scaling policy.
+
+    traces      a day of demand, generated or read from CSV
+    tracker     the 25-line target tracker that every policy is compared with
+    fleet       nodes that boot, serve and drain, second by second
+    run         a trace through a policy: violations, node-hours, the ratio to the optimum
+    report      tables, JSON, Markdown, PNG
+    command     the command line
+"""
+
+from sncontroller.simulate.run import Result, Setting, run
+from sncontroller.simulate.traces import Trace, from_csv, generated
+
+__all__ = ["Result", "Setting", "Trace", "from_csv", "generated", "run"]

@@ -1,0 +1,249 @@
+"""Statistics of a real switch, and packets that it sends to the controller."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sncontroller.core import plan
+from sncontroller.core.entries import Table
+from sncontroller.core.events import (
+    AddPin,
+    Apply,
+    DropPins,
+    FiveTuple,
+    Frame,
+    NewFlow,
+    NodeCounters,
+    Polled,
+    SendFrame,
+)
+from sncontroller.core.layout import Index, Kind, Layout, Origin, Zone
+from sncontroller.openflow import inbound, requests
+from tests.openflow.conftest import PORTS, Bridge
+from tests.openflow.link import Connected
+from tests.openflow.tables import PRIMARY_MAC, ZONE, compiled, group_spec
+
+CLIENT_MAC = "02:00:00:00:00:09"
+NODES = (Index(1), Index(2), Index(3))
+
+
+def segment(source: int, flags: str = "syn", to_node: bool = True) -> str:
+    """A TCP segment between client and group, as ``netdev-dummy/receive`` takes it."""
+    here, there = ("10.0.0.9", source), ("10.0.0.10", 80)
+    (src, sport), (dst, dport) = (here, there) if to_node else (there, here)
+    return (
+        f"in_port(1),eth(src={CLIENT_MAC},dst={PRIMARY_MAC}),eth_type(0x0800),"
+        f"ipv4(src={src},dst={dst},proto=6,tos=0,ttl=64,frag=no),"
+        f"tcp(src={sport},dst={dport}),tcp_flags({flags})"
+    )
+
+
+def holding(bridge: Bridge, table: Table) -> Connected:
+    """A connection to the bridge, which holds the table."""
+    connected = bridge.up()
+    connected.switch.apply(Apply(connected.link.id, ZONE, 1, table))
+    connected.settle()
+    return connected
+
+
+def poll(connected: Connected, at_s: float = 1.0) -> Polled:
+    """One round, answered."""
+    connected.switch.poll(at_s)
+    (polled,) = (event for event in connected.settle() if isinstance(event, Polled))
+    return polled
+
+
+def total(polled: Polled, count: Callable[[NodeCounters], int | None]) -> int:
+    """A counter's sum over the nodes, all of which have it."""
+    counts = [count(node) for node in polled.nodes.values()]
+    assert None not in counts
+    return sum(number or 0 for number in counts)
+
+
+@pytest.mark.parametrize("pinning", ["conntrack", "learn"])
+def test_new_flows_and_packets_are_counted_by_node(bridge: Bridge, pinning: str) -> None:
+    """Every connection counts once as new, and its later packets as its node's traffic."""
+    connected = holding(bridge, compiled(pinning=pinning))
+    assert set(poll(connected).nodes) == set(NODES)
+    for source in range(1000, 1020):
+        bridge.inject("client", segment(source), *[segment(source, "ack")] * 2)
+    polled = poll(connected, 2.5)
+    assert (polled.zone, polled.at_s) == (ZONE, 2.5)
+    assert total(polled, lambda node: node.new_flows) == 20
+    assert total(polled, lambda node: node.packets) == 40
+    assert total(polled, lambda node: node.bytes) >= 40 * 54
+    flows = [node.active_flows for node in polled.nodes.values()]
+    assert sum(n or 0 for n in flows) == 20 if pinning == "learn" else flows == [None] * 3
+
+
+def test_replies_are_counted_by_node(bridge: Bridge) -> None:
+    """What comes from a node's port counts as its replies, over all entries it has for them."""
+    connected = holding(bridge, compiled())
+    bridge.inject("sn00a1-2", *(segment(source, "ack", to_node=False) for source in range(5)))
+    nodes = poll(connected).nodes
+    assert [nodes[index].reply_packets for index in NODES] == [0, 5, 0]
+    assert (nodes[Index(2)].reply_bytes or 0) >= 5 * 54
+
+
+def test_missing_entries_are_none(bridge: Bridge) -> None:
+    """Reactive pinning has no entry per new flow: that count is missing, not zero."""
+    counters = poll(holding(bridge, compiled(pinning="reactive"))).nodes[Index(1)]
+    assert counters == NodeCounters(None, 0, 0, 0, 0, None, 0), "a dummy port does not count drops"
+
+
+def test_missing_answers_are_none(bridge: Bridge) -> None:
+    """A round that the switch has not answered when the next one begins counts as unknown."""
+    connected = holding(bridge, compiled())
+    connected.switch.poll(1.0)
+    connected.switch.poll(2.0)
+    first, second = (event for event in connected.settle() if isinstance(event, Polled))
+    unknown = NodeCounters(None, None, None, None, None, None, None)
+    assert (first.at_s, first.nodes) == (1.0, dict.fromkeys(NODES, unknown))
+    assert (second.at_s, second.nodes[Index(1)].packets) == (2.0, 0)
+
+
+def test_pins_do_not_lengthen_a_round(bridge: Bridge) -> None:
+    """The bytes of a round are the same with a thousand pinned flows as with none."""
+    connected = holding(bridge, compiled(pinning="learn"))
+    before = poll(connected), connected.link.received
+    rounds = [poll(connected), connected.link.received - before[1]]
+    bridge.inject("client", *(segment(source) for source in range(1000, 1200)))
+    start = connected.link.received
+    assert total(poll(connected), lambda node: node.active_flows) == 200
+    assert connected.link.received - start == rounds[1]
+
+
+def test_every_group_gets_its_own_counters(bridge: Bridge) -> None:
+    """Several groups on a switch are polled in one round, one event each."""
+    connected = holding(bridge, compiled())
+    other = compiled((1, 3), id=7, name="dns", match={"address": "10.0.0.11"})
+    connected.switch.apply(Apply(connected.link.id, Zone(7), 1, other))
+    connected.settle()
+    connected.switch.poll(1.0)
+    polled = {event.zone: event for event in connected.settle() if isinstance(event, Polled)}
+    assert set(polled[ZONE].nodes) == {1, 2, 3}
+    assert set(polled[Zone(7)].nodes) == {1, 3}
+
+
+# Packet-ins
+
+
+def test_a_first_packet_is_a_new_flow(bridge: Bridge) -> None:
+    """``reactive``: a packet without a pin comes up with flow, port and flag; then it is pinned."""
+    connected = holding(bridge, compiled(pinning="reactive"))
+    connected.link.want_events()
+    bridge.inject("client", segment(1000))
+    (event,) = connected.settle()
+    assert isinstance(event, NewFlow)
+    assert event.flow == FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
+    assert (event.zone, event.in_port, event.syn, event.pinned) == (ZONE, 9, True, None)
+    pin = plan.pin(group_spec(pinning="reactive"), event.flow, Index(2), Layout())
+    connected.switch.add_pin(AddPin(connected.link.id, pin, False, event.in_port, event.frame))
+    assert connected.settle() == []
+    counters = poll(connected).nodes[Index(2)]
+    assert (counters.packets, counters.active_flows) == (1, 1)
+    bridge.inject("client", segment(1000, "ack"))
+    assert connected.settle() == []
+    assert poll(connected).nodes[Index(2)].packets == 2
+
+
+def test_a_flow_keeps_its_first_pin(bridge: Bridge) -> None:
+    """A second packet that was on its way when its flow was pinned does not pin it anew."""
+    connected = holding(bridge, compiled(pinning="reactive"))
+    connected.link.want_events()
+    bridge.inject("client", segment(1000), segment(1000))
+    first, second = (event for event in connected.settle() if isinstance(event, NewFlow))
+    for event, node, replace in ((first, 2, False), (second, 3, False), (second, 1, True)):
+        pin = plan.pin(group_spec(pinning="reactive"), event.flow, Index(node), Layout())
+        connected.switch.add_pin(AddPin(connected.link.id, pin, replace, 9, event.frame))
+    connected.settle()
+    nodes = poll(connected).nodes
+    assert [nodes[index].packets for index in NODES] == [1, 2, 0]
+    assert [nodes[index].active_flows for index in NODES] == [1, 0, 0]
+
+
+def test_dropped_pins_are_one_nodes(bridge: Bridge) -> None:
+    """The pins to one node go, others and all else stay."""
+    connected = holding(bridge, compiled(pinning="learn"))
+    bridge.inject("client", *(segment(source) for source in range(1000, 1050)))
+    before = poll(connected).nodes
+    connected.switch.drop_pins(DropPins(connected.link.id, ZONE, Index(2)))
+    after = poll(connected).nodes
+    assert (before[Index(2)].active_flows or 0) > 0
+    assert after[Index(2)].active_flows == 0
+    for index in (Index(1), Index(3)):
+        assert after[index].active_flows == before[index].active_flows
+
+
+def test_answers_to_probes_are_frames(bridge: Bridge) -> None:
+    """A packet that an entry for probes sends here comes up as it is; a foreign one does not."""
+    connected = holding(bridge, compiled())
+    connected.link.want_events()
+    bridge.ofctl("add-flow", "cookie=0x99,priority=50000,udp,actions=CONTROLLER:65535")
+    answer = segment(1000, "ack", to_node=False).replace("dst=10.0.0.9", "dst=10.0.0.254")
+    datagram = answer.replace("proto=6", "proto=17").replace("tcp(", "udp(")
+    bridge.inject("sn00a1-2", answer, datagram.partition(",tcp_flags")[0])
+    (event,) = connected.settle()
+    assert isinstance(event, Frame)
+    assert (event.zone, event.in_port) == (ZONE, PORTS["sn00a1-2"])
+    assert event.frame[:12].hex(":") == f"{PRIMARY_MAC}:{CLIENT_MAC}"
+
+
+def test_a_frame_leaves_by_its_port(bridge: Bridge) -> None:
+    """A frame is sent out of the port that was named."""
+    connected = bridge.up()
+    connected.switch.send_frame(SendFrame(connected.link.id, PORTS["vm1"], bytes(60)))
+    connected.settle()
+    statistics = bridge.ofctl("dump-ports", str(PORTS["vm1"]))
+    assert "tx pkts=1, bytes=60" in statistics
+
+
+def test_drops_of_a_port_are_both_ways() -> None:
+    """A port's drops are those on the way in and on the way out; unknown ones do not count."""
+    unknown = 2**64 - 1
+    counts = {1: (3, 4), 2: (5, unknown), 3: (unknown, unknown)}
+    body = b"".join(
+        struct.pack("!I4x12QII", port, 1, 2, 3, 4, received, sent, *[9] * 6, 1, 1)
+        for port, (received, sent) in counts.items()
+    )
+    assert dict(requests.port_drops(body)) == {1: 7, 2: 5, 3: None}
+
+
+HEADERS = (
+    "0200000000010200000000020800"  # Ethernet
+    "450000280001000040060000" + "0a000009" + "0a00000a"  # IPv4
+    "03e80050" + "00000000" * 2 + "5002" + "000000000000"  # TCP
+)
+FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        pytest.param(HEADERS, (FLOW, True), id="syn"),
+        pytest.param(HEADERS.replace("5002", "5012"), (FLOW, False), id="syn-ack"),
+        pytest.param(HEADERS.replace("5002", "5010"), (FLOW, False), id="ack"),
+        pytest.param(HEADERS.replace("0800", "810000050800", 1), (FLOW, True), id="vlan"),
+        pytest.param(HEADERS.replace("00010000", "00012001", 1), None, id="later-fragment"),
+        pytest.param(HEADERS.replace("4006", "4001", 1), None, id="icmp"),
+        pytest.param(HEADERS.replace("0800", "0806", 1), None, id="arp"),
+        pytest.param(HEADERS[:70], None, id="cut-short"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_which_flow_a_frame_is_of(frame: str, expected: object) -> None:
+    """A whole IPv4 packet with ports has a flow, and a SYN alone opens it."""
+    assert inbound.flow_of(bytes.fromhex(frame)) == expected
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_event(frame: bytes) -> None:
+    """No frame raises; what is no flow is a frame."""
+    event = inbound.event(1, Origin(Kind.SELECT, ZONE, Index(0)), 3, frame)
+    assert isinstance(event, NewFlow | Frame)
+    assert event.frame == frame

@@ -1,0 +1,340 @@
+"""The state machine of a group against a simulated switch and hypervisor."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sncontroller.core import events as ev
+from sncontroller.core.entries import EMPTY
+from sncontroller.core.hypervisor import NodeInfo, NodeStatus
+from sncontroller.core.layout import Index, node_mac, port_name
+from sncontroller.core.lifecycle import State
+from sncontroller.core.plan import Older
+from tests.unit.world import World, up
+
+
+def serving(world: World) -> list[int]:
+    """The indexes of the nodes that take flows."""
+    return [int(node.index) for node in world.group.serving]
+
+
+def test_the_primary_serves_as_soon_as_its_port_is_there() -> None:
+    """A connected switch with the primary's port is enough: it is in rotation at once."""
+    world = up()
+    assert world.states() == {1: State.ACTIVE}
+    assert Counter(world.group.slots) == {1: 256}
+    assert world.consistent()
+
+
+def test_nothing_is_installed_without_the_primary_port() -> None:
+    """Traffic must flow as before while the primary is not there."""
+    world = World()
+    world.ports.clear()
+    world.connect()
+    assert not any(
+        flow.actions and flow.cookie >> 32 & 0xFFFF == 1 for flow in world.installed.flows.values()
+    )
+    assert not world.installed.groups
+
+
+def test_scaling_out_spreads_slots_evenly_and_moves_the_fewest() -> None:
+    """Three more nodes take exactly their quarters, and nothing else moves."""
+    world = up().scale(4)
+    assert serving(world) == [1, 2, 3, 4]
+    assert sorted(Counter(world.group.slots).values()) == [64, 64, 64, 64]
+    assert world.consistent()
+
+
+def test_scaling_in_drains_the_youngest_and_waits_for_its_flows() -> None:
+    """A draining node keeps its pinned flows and goes only when they are quiet."""
+    world = up().scale(3).scale(2)
+    assert world.states()[3] is State.DRAINING
+    assert 3 not in world.owners()
+    for packets in range(1, 30):
+        world.wait(1).poll({3: packets})
+    assert world.states()[3] is State.DRAINING
+    for _ in range(12):
+        world.wait(1).poll({3: 29})
+    assert 3 not in world.states()
+    assert set(world.nodes) == {"web-2"}
+    assert world.consistent()
+
+
+def test_a_drain_ends_at_its_deadline() -> None:
+    """Flows that never end do not keep a node for ever."""
+    world = up().scale(2).scale(1)
+    for packets in range(1, 120):
+        world.wait(1).poll({2: packets})
+    assert world.states() == {1: State.ACTIVE}
+    assert any("deadline" in entry.reason for entry in world.log)
+
+
+def test_exact_flow_counts_end_a_drain_at_once() -> None:
+    """Where the pinning counts flows, zero of them is the end."""
+    world = up().scale(2).scale(1)
+    world.wait(2).poll({2: 5}, active_flows=3).wait(1)
+    assert world.states()[2] is State.DRAINING
+    world.wait(1).poll({2: 5}, active_flows=0).wait(1)
+    assert 2 not in world.states()
+
+
+def test_a_wanted_node_is_undrained_rather_than_started() -> None:
+    """Load that comes back takes the draining node back."""
+    world = up().scale(3).scale(2).scale(3)
+    assert serving(world) == [1, 2, 3]
+    assert ev.Kind.UNDRAINED in world.kinds()
+    assert len(world.nodes) == 2
+
+
+def test_an_operators_drain_is_not_undone_by_the_policy() -> None:
+    """The policy replaces a node that an operator drained; it does not take it back."""
+    world = up().scale(2).ask("web-2", ev.Verb.DRAIN)
+    assert world.states()[2] is State.DRAINING
+    assert world.states()[3] is State.ACTIVE
+    world.ask("web-2", ev.Verb.UNDRAIN)
+    assert world.states()[2] is State.ACTIVE
+
+
+def test_fail_reselects_at_once_and_replaces() -> None:
+    """A node called dead loses slots and pins in the same step; another takes its place."""
+    world = up().scale(2).ask("web-2", ev.Verb.FAIL)
+    assert world.owners() == {1, 3} or world.owners() == {1, 2}
+    assert ev.Kind.FAILED in world.kinds()
+    assert len(world.nodes) == 1
+    assert world.consistent()
+
+
+def test_a_dead_link_takes_a_node_out_and_a_live_one_brings_it_back() -> None:
+    """The port's state is a hard fact, in both directions."""
+    world = up().scale(2)
+    world.link(port_name(world.spec.zone, Index(2)), up=False)
+    assert world.states()[2] is State.FAILED
+    assert 2 not in world.owners()
+    world.link(port_name(world.spec.zone, Index(2)), up=True).wait(1)
+    assert 2 in world.owners()
+
+
+def test_a_failed_node_that_stays_away_is_replaced_and_destroyed() -> None:
+    """Its replacement starts at once, its remains go after a while."""
+    world = up().scale(2)
+    world.link(port_name(world.spec.zone, Index(2)), up=False)
+    assert 3 in world.owners()
+    world.wait(40)
+    assert set(world.nodes) == {"web-3"}
+    assert world.consistent()
+
+
+def test_the_primary_dies_and_the_address_lives_on() -> None:
+    """A secondary stands in at once: the switch answers ARP with the address clients know."""
+    world = up().scale(2).link("vm1", up=False)
+    assert world.owners() == {2, 3}
+    assert world.group.primary != 1
+    answers = [f for f in world.installed.flows.values() if f.match["arp_tpa"] == "10.0.0.10"]
+    assert any("02:00:00:00:00:01" in repr(flow.actions) for flow in answers)
+    world.link("vm1", up=True).wait(1)
+    assert world.group.primary == 1
+    assert world.consistent()
+
+
+def test_draining_nodes_serve_when_nobody_else_is_left() -> None:
+    """Better a node on its way out than none."""
+    world = up(hypervisor=None).ask("web-1", ev.Verb.DRAIN)
+    assert world.states() == {1: State.ACTIVE}
+
+
+def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not() -> None:
+    """The hypervisor's two kinds of failure have two defined ends."""
+    world = up()
+    world.errors = [("busy", False), ("busy", False)]
+    world.scale(2)
+    assert world.states()[2] is State.REQUESTED
+    world.wait(10)
+    assert world.states()[2] is State.ACTIVE
+    world.errors = [("no such image", True)]
+    world.scale(3).wait(2)
+    assert 3 not in world.states()
+    assert "no such image" in [e for e in world.log if e.kind is ev.Kind.PLUGIN_ERROR][-1].reason
+    world.wait(70)
+    assert world.states()[3] is State.ACTIVE
+
+
+def test_a_restarted_controller_takes_up_the_group_where_it_was() -> None:
+    """Slots, drains and nodes come from the switch; nothing is sent that is there already."""
+    world = up().scale(4).scale(3)
+    table, slots, nodes = world.installed, world.group.slots, dict(world.nodes)
+    world.restarted()
+    assert world.group.slots == slots
+    assert world.states() == {
+        1: State.ACTIVE,
+        2: State.ACTIVE,
+        3: State.ACTIVE,
+        4: State.DRAINING,
+    }
+    assert world.installed == table
+    assert world.nodes == nodes
+
+
+def test_a_restarted_controller_finds_nodes_that_were_still_starting() -> None:
+    """A node that the hypervisor has and the switch does not know yet is not started twice."""
+    world = up()
+    zone = world.spec.zone
+    info = NodeInfo(
+        "web-2", 2, port_name(zone, Index(2)), node_mac(zone, Index(2)), NodeStatus.RUNNING
+    )
+    world.nodes["web-2"] = info
+    world.restarted()
+    assert world.states()[2] is State.BOOTING
+    world.ports[info.port] = ev.Port(2, info.port, info.mac, True)
+    world.give(ev.PortSeen(7, world.ports[info.port]))
+    assert serving(world) == [1, 2]
+
+
+def test_a_half_made_node_is_destroyed() -> None:
+    """What the hypervisor calls broken goes, and is not counted."""
+    world = up()
+    world.nodes["web-2"] = NodeInfo("web-2", 2, "x", "y", NodeStatus.BROKEN, "no disk")
+    world.restarted()
+    assert not world.nodes
+    assert world.states() == {1: State.ACTIVE}
+
+
+def test_a_node_that_vanished_is_replaced() -> None:
+    """A node the hypervisor no longer has is dead, whatever its port says."""
+    world = up().scale(2).wait(1)
+    world.nodes.clear()
+    world.wait(40)
+    assert len(world.nodes) == 1
+    assert world.consistent()
+
+
+def test_a_switch_that_forgot_everything_gets_everything_back() -> None:
+    """After the daemon's restart the same slots return; orphaned connections follow their slot."""
+    world = up().scale(3)
+    slots = world.group.slots
+    world.give(ev.SwitchDown(7))
+    world.installed = EMPTY
+    world.connect()
+    assert world.group.slots == slots
+    assert world.group.older is Older.SLOTS
+    assert world.consistent()
+
+
+def test_nothing_is_started_before_the_hypervisor_was_heard() -> None:
+    """A controller that does not know what exists must not make a second set."""
+    world = World()
+    world.silent = True
+    world.connect().scale(4).wait(30)
+    assert not any(isinstance(command, ev.StartNode) for command in world.sent)
+
+
+def test_a_refused_table_is_sent_again() -> None:
+    """What the switch refused is wanted still."""
+    world = up()
+    world.give(ev.Refused(7, world.spec.zone, world.group.version, "somebody has it"))
+    version = world.group.version
+    world.wait(10)
+    assert world.group.version > version
+    assert ev.Kind.REFUSED in world.kinds()
+
+
+def test_reactive_flows_follow_the_slots_and_older_ones_the_primary() -> None:
+    """Each new flow gets a pin of its own; mid-stream packets belong to the primary."""
+    world = up(pinning="reactive").scale(4)
+    seen = set()
+    for port in range(1024, 1224):
+        flow = ev.FiveTuple(6, "10.0.0.1", "10.0.0.10", port, 80)
+        for syn in (True, False):
+            world.give(ev.NewFlow(7, world.spec.zone, flow, 5, syn, None, b""))
+            pin = world.sent[-1]
+            assert isinstance(pin, ev.AddPin)
+            owner = pin.pin.cookie & 0xFFFF
+            seen.add(owner)
+            assert syn or owner == 1
+    assert seen == {1, 2, 3, 4}
+
+
+EVENTS = st.one_of(
+    st.builds(lambda n: ("scale", n), st.integers(1, 6)),
+    st.builds(lambda n, v: ("ask", n, v), st.integers(1, 6), st.sampled_from(list(ev.Verb))),
+    st.builds(lambda n, u: ("link", n, u), st.integers(1, 6), st.booleans()),
+    st.builds(lambda n: ("wait", n), st.integers(1, 30)),
+    st.builds(lambda n: ("error", n), st.booleans()),
+    st.just(("restart",)),
+    st.just(("forget",)),
+    st.just(("poll",)),
+)
+
+
+def perform(world: World, action: tuple) -> None:
+    """One thing that happens to a group."""
+    match action:
+        case ("scale", n):
+            world.scale(n)
+        case ("ask", n, verb):
+            world.ask(f"web-{n}", verb)
+        case ("link", n, is_up):
+            name = "vm1" if n == 1 else port_name(world.spec.zone, Index(n))
+            if name in world.ports:
+                world.link(name, is_up)
+        case ("wait", n):
+            world.wait(n)
+        case ("error", permanent):
+            world.errors.append(("no", permanent))
+        case ("restart",):
+            world.restarted()
+        case ("forget",):
+            world.give(ev.SwitchDown(7))
+            world.installed = EMPTY
+            world.connect()
+        case ("poll",):
+            world.poll()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(EVENTS, max_size=25))
+def test_whatever_happens_the_switch_has_what_the_state_wants(actions: list[tuple]) -> None:
+    """After any history the switch has what a fresh computation wants; all slots have owners."""
+    world = up()
+    for action in actions:
+        perform(world, action)
+        assert world.consistent()
+        assert world.owners() <= set(serving(world))
+        assert len(world.group.slots) in (0, 256)
+        assert len(serving(world)) == 0 or world.group.slots
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(EVENTS, max_size=15), st.integers(1, 6))
+def test_whatever_happened_the_wanted_number_is_reached_in_the_end(
+    actions: list[tuple], wanted: int
+) -> None:
+    """Left alone with working parts, the group has as many serving nodes as are wanted."""
+    world = up()
+    for action in actions:
+        perform(world, action)
+    world.errors.clear()
+    for name in list(world.ports):
+        world.link(name, up=True)
+    world.ask("web-1", ev.Verb.UNDRAIN).scale(wanted)
+    for _ in range(25):
+        world.wait(10, every=2).poll()
+    assert len(serving(world)) == wanted
+    assert set(world.nodes) == {n.name for n in world.group.nodes.values() if n.ours}
+    assert world.consistent()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_repeated_and_shuffled_observations_end_in_the_same_state(seed: int) -> None:
+    """Ports and ticks in any order, any number of times, lead to the same table."""
+    world = up().scale(4)
+    table = world.installed
+    events = [ev.PortSeen(7, port) for port in world.ports.values()] * 3 + [ev.Tick()] * 5
+    random.Random(seed).shuffle(events)
+    for event in events:
+        world.give(event)
+    assert world.installed == table
