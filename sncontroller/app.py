@@ -108,22 +108,27 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
     def on_state(self, change: Any) -> None:
         """A switch connected or went away."""
-        datapath: Any = change.datapath
+        datapath = change.datapath
         if change.state == MAIN_DISPATCHER:
             layout = self.controller.config.switch.layout
             self._switches[datapath.id] = Switch(datapath, layout, self.put)
             self._datapaths[datapath.id] = datapath
             self._switches[datapath.id].start()
-        elif self._datapaths.get(datapath.id) is datapath:  # it has not reconnected since
+        elif self._is_current(datapath):
             del self._switches[datapath.id], self._datapaths[datapath.id]
             self.put(SwitchDown(datapath.id))
 
     @set_ev_cls(list(EVENTS), MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_message(self, event: Any) -> None:
         """Whatever else a switch says is for its ``Switch``."""
-        datapath: Any = event.msg.datapath
-        if self._datapaths.get(datapath.id) is datapath:
+        datapath = event.msg.datapath
+        if self._is_current(datapath):
             self._switches[datapath.id].on_message(event.msg)
+
+    def _is_current(self, datapath: Any) -> bool:
+        """Whether this is the switch's connection of now, not one from before it reconnected."""
+        known: Any = self._datapaths.get(datapath.id)
+        return known is not None and known is datapath
 
     # green threads
 

@@ -85,6 +85,7 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
     slots = _slots(installed.groups.get(layout.select_group(zone)))
     turn.change(
         slots=slots if all(Index(s) in turn.group.nodes for s in slots) else (),
+        weights={},
         older=Older.PRIMARY if _adopting(installed) else Older.SLOTS,
     )
     count = len(turn.group.serving)

@@ -183,9 +183,12 @@ def _assign(turn: Turn) -> None:
     ]
     loads = {int(n.index): None if n.load is None else n.load.value for n in group.serving}
     weights, memory = balance.weights(group.spec.balance, nodes, loads, group.balance, turn.now)
+    if weights == group.weights and group.slots:
+        turn.change(balance=memory)
+        return
     table = slots.slot_table(group.slots or None, weights)
     moved = slots.moves(group.slots, table) if group.slots and table else 0
-    turn.change(slots=table, balance=memory, slots_moved=group.slots_moved + moved)
+    turn.change(slots=table, weights=weights, balance=memory, slots_moved=group.slots_moved + moved)
 
 
 def _view(turn: Turn) -> View:

@@ -92,6 +92,8 @@ class Group:
     primary: Index = PRIMARY_INDEX
     """The node in whose name the address is answered for; the configured one, or a promoted."""
     slots: tuple[int, ...] = ()
+    weights: Mapping[int, float] = field(default_factory=dict)
+    """The weights that ``slots`` were made for."""
     older: Older = Older.PRIMARY
     datapath: int | None = None
     bridge: str | None = None

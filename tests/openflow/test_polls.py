@@ -118,6 +118,41 @@ def test_pins_do_not_lengthen_a_round(bridge: Bridge) -> None:
     assert connected.link.received - start == rounds[1]
 
 
+def test_foreign_ports_are_not_asked_for(bridge: Bridge) -> None:
+    """On a bridge whose ports are mostly somebody else's, only the nodes' are polled."""
+    for number in range(20, 25):
+        bridge.ovs.add_port(bridge.name, f"{bridge.name}-{number}", type="dummy")
+    connected = holding(bridge, compiled((1, 2)))
+    connected.link.sent.clear()
+    connected.switch.poll(1.0)
+    assert connected.link.sent[0].count(struct.pack("!HH4x", 4, 0)) == 2
+    assert set(connected.settle()[0].nodes) == {1, 2}  # type: ignore[union-attr]
+
+
+def test_a_switch_that_does_not_listen(bridge: Bridge) -> None:
+    """While what was sent is not taken, frames, pins and polls are left out, not queued."""
+    connected = holding(bridge, compiled())
+    connected.link.sent.clear()
+    for _ in range(8):
+        connected.link.send_q.put(b"")
+    connected.switch.send_frame(SendFrame(connected.link.id, 1, bytes(60)))
+    connected.switch.poll(1.0)
+    assert connected.link.sent == []
+    connected.link.send_q.get()
+    connected.switch.poll(2.0)
+    assert len(connected.link.sent) == 1
+
+
+def test_a_refused_pin_is_logged(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
+    """An error that nobody waits for is not lost."""
+    connected = bridge.up()
+    flow = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
+    pin = plan.pin(group_spec(pinning="reactive"), flow, Index(2), Layout(first_table=252))
+    connected.switch.add_pin(AddPin(connected.link.id, pin, False, 9, bytes(60)))
+    connected.settle()
+    assert "OFPBRC_EPERM" in caplog.text
+
+
 def test_every_group_gets_its_own_counters(bridge: Bridge) -> None:
     """Several groups on a switch are polled in one round, one event each."""
     connected = holding(bridge, compiled())

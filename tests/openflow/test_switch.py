@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from sncontroller.core import entries as e
 from sncontroller.core import ofctl
+from sncontroller.core.diff import AddGroup, DeleteFlow, DeleteGroup, Operation
 from sncontroller.core.entries import EMPTY, Table
-from sncontroller.core.events import Applied, Apply, PortGone, PortSeen, Refused, SwitchUp
+from sncontroller.core.events import Applied, Apply, PortGone, PortSeen, Polled, Refused, SwitchUp
 from sncontroller.core.layout import Kind, Zone, cookie, select_group
 from sncontroller.lab.ovs import PrivateOvs
+from sncontroller.openflow.bundle import described
 from tests.openflow.conftest import PORTS, Bridge
 from tests.openflow.link import Connected
 from tests.openflow.strategies import valid_flows
@@ -179,10 +181,16 @@ def test_many_changes_of_a_slot_table(bridge: Bridge) -> None:
 
 
 def test_the_largest_change(bridge: Bridge) -> None:
-    """A whole group with 64 nodes goes into one bundle."""
+    """A whole group with 64 nodes goes into one bundle, and comes back in replies of many parts."""
     table = compiled(tuple(range(1, 65)), pinning="learn")
     applied(bridge.up(), table)
     assert bridge.dump() == shown(table)
+    again = bridge.up()
+    assert again.switch.installed == {ZONE: table}
+    again.switch.poll(1.0)
+    (polled,) = (event for event in again.settle() if not isinstance(event, SwitchUp))
+    assert isinstance(polled, Polled)
+    assert {counters.new_flows for counters in polled.nodes.values()} == {0}
 
 
 # What is refused
@@ -228,16 +236,19 @@ def test_a_group_that_somebody_else_made(bridge: Bridge) -> None:
     assert bridge.dump() == shown(compiled())
 
 
-def test_a_flow_in_our_place_is_not_overwritten(bridge: Bridge) -> None:
+@pytest.mark.parametrize(
+    ("actions", "said"), [("output:9", "tp_dst=80 actions=output:9"), ("dec_ttl", "priority=40000")]
+)
+def test_a_flow_in_our_place_is_not_overwritten(bridge: Bridge, actions: str, said: str) -> None:
     """A foreign flow with match and priority of ours refuses the table, named with the mend."""
     bridge.ofctl(
-        "add-flow", "cookie=0x99,priority=40000,tcp,nw_dst=10.0.0.10,tp_dst=80,actions=output:9"
+        "add-flow", f"cookie=0x99,priority=40000,tcp,nw_dst=10.0.0.10,tp_dst=80,actions={actions}"
     )
     before = foreign(bridge.ovs, bridge.name)
     connected = bridge.up()
     reason = refused(connected, compiled())
     assert "cookie=0x99" in reason
-    assert "tp_dst=80" in reason
+    assert said in reason
     assert "switch.priority" in reason
     assert bridge.dump() == ()
     assert foreign(bridge.ovs, bridge.name) == before
@@ -264,6 +275,58 @@ def test_a_flow_near_our_place_is_no_matter(bridge: Bridge) -> None:
     for head in ("priority=39999", "priority=40000,in_port=3", "priority=40000,table=1"):
         bridge.ofctl("add-flow", f"cookie=0x99,{head},{where},actions=output:9")
     applied(bridge.up(), compiled())
+
+
+def test_a_refused_slot_table_stays_as_it_was(bridge: Bridge) -> None:
+    """A change of a slot table that the switch refuses is named in short, and changes nothing."""
+    connected = bridge.up()
+    before = compiled()
+    applied(connected, before)
+    nowhere = e.Bucket((e.Output(0xFFFFFF77),))
+    spoiled = replace(before.groups[select_group(ZONE)], buckets=(nowhere,) * 256)
+    wanted = Table(before.flows, {**before.groups, spoiled.group_id: spoiled})
+    reason = refused(connected, wanted)
+    assert f"OFPBAC_BAD_OUT_PORT(4): modify group_id={spoiled.group_id},type=select" in reason
+    assert len(reason) < 1000
+    assert bridge.dump() == shown(before)
+
+
+def test_many_problems_are_told_in_short(bridge: Bridge) -> None:
+    """Of many entries that the switch refuses, the first are named and the others counted."""
+    bad = Table.of(tuple(flow(number, tcp_dst=80) for number in range(50)))
+    reason = refused(bridge.up(), bad)
+    assert reason.count("BAD_PREREQ") == 3
+    assert reason.endswith("and 47 more")
+
+
+@pytest.mark.parametrize(
+    ("operation", "text"),
+    [
+        (DeleteFlow(e.FlowEntry(1, 2, e.match(), (), 3)), "delete cookie=0x3, table=1, priority=2"),
+        (DeleteGroup(7), "delete group_id=7"),
+        (AddGroup(e.GroupEntry(7, e.GroupType.SELECT, ())), "add group_id=7,type=select"),
+    ],
+)
+def test_operations_in_words(operation: Operation, text: str) -> None:
+    """A refusal names what was to be done, and the entry."""
+    assert described(operation).startswith(text)
+
+
+def test_a_dump_that_is_not_answered_whole(
+    bridge: Bridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error instead of a part of the dump is told, and the switch is up with the rest."""
+    applied(bridge.up(), compiled())
+    connected = bridge.connect()
+    first = connected.link.xid + 1
+    connected.switch.start()
+    error = connected.link.ofproto_parser.OFPErrorMsg(connected.link, 1, 9, b"")
+    error.xid = first + 1
+    connected.switch.on_message(error)
+    (up,) = connected.settle()
+    assert isinstance(up, SwitchUp)
+    assert up.installed[ZONE].groups == compiled().groups
+    assert "OFPBRC_BAD_TABLE_ID" in caplog.text
 
 
 def test_an_entry_without_a_message_is_refused(bridge: Bridge) -> None:
@@ -304,13 +367,50 @@ def test_changed_actions_are_noticed(bridge: Bridge) -> None:
     assert bridge.dump() == shown(compiled())
 
 
+STRANGE_ACTIONS = (
+    "dec_ttl",
+    "goto_table:210",
+    "learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[])",
+    "learn(table=202,limit=5,eth_type=0x800,nw_proto=6,NXM_OF_IP_DST[]=NXM_OF_IP_SRC[],"
+    "load:0x1->NXM_NX_REG0[])",
+    "learn(table=202,limit=5,hard_timeout=9,eth_type=0x800,nw_proto=6,load:0x1->NXM_NX_REG0[])",
+    "ct(commit,zone=161,exec(load:0x1->NXM_NX_CT_LABEL[0..63]))",
+    "ct(commit,zone=NXM_NX_REG0[0..15])",
+    "ct(commit,force,zone=161)",
+    "ct(commit,zone=161,nat)",
+    "load:0x1->NXM_NX_REG0[0..3]",
+    "load:0x1->NXM_NX_XXREG0[0..63]",
+    "move:NXM_NX_REG0[0..15]->NXM_NX_REG1[0..15]",
+    "set_field:0x1/0xf->reg0",
+    "resubmit(3,201)",
+    "fin_timeout(hard_timeout=9)",
+    "multipath(eth_src,50,modulo_n,256,0,NXM_NX_REG2[])",
+    "set_queue:3",
+    "note:01.02",
+)
+
+
+@pytest.mark.parametrize("actions", STRANGE_ACTIONS)
+def test_strange_actions_are_replaced(bridge: Bridge, actions: str) -> None:
+    """An entry of ours that somebody gave other actions is found, and put right."""
+    table = Table.of((flow(1, eth_type=0x0800, ip_proto=6),))
+    connected = bridge.up()
+    applied(connected, table)
+    bridge.ofctl("mod-flows", f"table=201,tcp,actions=output:1,{actions}")
+    again = bridge.up()
+    assert again.switch.installed[ZONE] != table
+    applied(again, table)
+    assert bridge.dump() == shown(table)
+
+
 def test_an_unknown_entry_of_ours_is_removed(bridge: Bridge) -> None:
     """An entry with our cookie goes, whatever fields it matches and whatever it does."""
     ours = f"cookie={cookie(Kind.COMMIT, ZONE, 1):#x}"
-    for where in ("ip,nw_ttl=3", "mpls,mpls_label=5", "tun_id=0x7/0xff", "hard_timeout=900,ip"):
+    fields = ("ip,nw_ttl=3", "mpls,mpls_label=5", "tun_id=0x7/0xff", "actset_output=1")
+    for where in (*fields, "hard_timeout=900,ip"):
         bridge.ofctl("add-flow", f"{ours},table=201,{where},actions=output:1")
     connected = bridge.up()
-    assert len(connected.switch.installed[ZONE].flows) == 4
+    assert len(connected.switch.installed[ZONE].flows) == 5
     applied(connected, EMPTY)
     assert bridge.dump() == ()
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sncontroller.core import events as ev
+from sncontroller.core.balance import BalanceSpec
 from sncontroller.core.entries import EMPTY
+from sncontroller.core.group import located
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Index, node_mac, port_name
 from sncontroller.core.lifecycle import State
 from sncontroller.core.plan import Older
-from tests.unit.world import World, up
+from sncontroller.core.scaling import ManualSpec
+from tests.unit.world import World, configured, up
 
 
 def serving(world: World) -> list[int]:
@@ -256,6 +260,129 @@ def test_reactive_flows_follow_the_slots_and_older_ones_the_primary() -> None:
             seen.add(owner)
             assert syn or owner == 1
     assert seen == {1, 2, 3, 4}
+
+
+def test_a_slow_start_raises_the_weight_step_by_step() -> None:
+    """A warming node gets a growing share, and is active at the end of its ramp."""
+    world = up(balance=BalanceSpec(ramp_s=50)).wait(60).scale(2)
+    shares = []
+    for _ in range(6):
+        shares.append(Counter(world.group.slots)[2])
+        world.wait(10)
+    assert world.states()[2] is State.ACTIVE
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 60
+    assert shares[-1] == 128
+
+
+def test_a_node_without_a_port_is_given_up_at_its_deadline() -> None:
+    """A hypervisor that says yes and gives no port does not block the group for ever."""
+    world = up()
+    world.portless = True
+    world.scale(2).wait(305)
+    assert any("its port did not come up" in entry.reason for entry in world.log)
+
+
+def test_a_port_that_goes_away_is_a_dead_link() -> None:
+    """A removed port takes its node out at once."""
+    world = up().scale(2)
+    port = world.ports.pop(port_name(world.spec.zone, Index(2)))
+    world.give(ev.PortGone(7, port))
+    assert world.states()[2] is State.FAILED
+    assert "port is gone" in world.group.nodes[Index(2)].reason
+
+
+def test_a_list_that_fails_is_asked_for_again() -> None:
+    """The hypervisor's API being down is said once, and tried with growing pauses."""
+    world = World()
+    world.silent = True
+    world.connect()
+    for _ in range(4):
+        world.give(
+            ev.HypervisorResult(world.spec.zone, ev.Call.LIST, None, (), "down", False, 0.1)
+        ).wait(20)
+    assert world.kinds().count(ev.Kind.PLUGIN_ERROR) == 1
+    world.silent = False
+    world.give(
+        ev.HypervisorResult(world.spec.zone, ev.Call.LIST, None, (), "down", False, 0.1)
+    ).wait(40)
+    assert world.group.settled
+
+
+def test_a_stop_that_fails_is_tried_again() -> None:
+    """Nothing that we created is left behind because one call failed."""
+    world = up().scale(2)
+    world.silent = True
+    world.ask("web-2", ev.Verb.FAIL)
+    world.give(ev.HypervisorResult(world.spec.zone, ev.Call.STOP, "web-2", (), "busy", True, 0.1))
+    assert world.states()[2] is State.GONE
+    world.silent = False
+    world.wait(5)
+    assert "web-2" not in world.nodes
+
+
+def test_results_of_calls_nobody_waits_for_are_ignored() -> None:
+    """A late or repeated result changes nothing."""
+    world = up().scale(2)
+    nodes = world.group.nodes
+    for name in ("web-2", "web-9"):
+        world.give(ev.HypervisorResult(world.spec.zone, ev.Call.START, name, (), None, False, 1))
+    assert world.group.nodes == nodes
+
+
+def test_a_broken_node_that_does_not_serve_is_destroyed() -> None:
+    """The hypervisor calls a booting node broken: it goes, and another comes."""
+    world = up()
+    world.portless = True
+    world.scale(2)
+    info = world.nodes["web-2"]
+    world.nodes["web-2"] = replace(info, status=NodeStatus.BROKEN, detail="kernel panic")
+    world.portless = False
+    world.wait(40)
+    assert any("kernel panic" in entry.reason for entry in world.log)
+    assert len(serving(world)) == 2
+
+
+def test_asking_for_what_is_not_there_changes_nothing() -> None:
+    """An unknown node's name is nobody's."""
+    world = up()
+    nodes = world.group.nodes
+    world.ask("web-7", ev.Verb.FAIL)
+    assert world.group.nodes == nodes
+
+
+def test_learn_and_reactive_forget_the_pins_of_a_node_that_is_gone() -> None:
+    """Per-flow entries do not outlive their node."""
+    world = up(pinning="learn").scale(2).scale(1)
+    world.wait(1).poll(active_flows=0).wait(2).poll(active_flows=0).wait(2)
+    assert any(isinstance(c, ev.DropPins) and c.index == 2 for c in world.sent)
+
+
+def test_reactive_flows_wait_while_nobody_serves() -> None:
+    """Without a node there is no pin to give."""
+    world = up(pinning="reactive", hypervisor=None).link("vm1", up=False)
+    world.sent.clear()
+    flow = ev.FiveTuple(17, "10.0.0.1", "10.0.0.10", 1, 80)
+    world.give(ev.NewFlow(7, world.spec.zone, flow, 5, False, None, b""))
+    assert not any(isinstance(command, ev.AddPin) for command in world.sent)
+
+
+def test_a_group_is_found_by_its_bridge_or_its_primarys_port() -> None:
+    """Either names the switch."""
+    spec = configured().groups[0]
+    switch = ev.SwitchUp(7, "br0", (), {})
+    assert located(spec.model_copy(update={"bridge": "br0"}), switch)
+    assert not located(spec.model_copy(update={"bridge": "br1"}), switch)
+    assert not located(spec, switch)
+
+
+def test_a_changed_specification_is_applied_in_place() -> None:
+    """A reload with another ceiling scales in without touching the rest."""
+    world = up().scale(4).scale(None)
+    world.spec = configured(scaling=ManualSpec(min=1, max=2, nodes=2)).groups[0]
+    world.give(ev.Respecified(world.spec))
+    assert len(serving(world)) == 2
+    assert ev.Kind.RELOADED in world.kinds()
 
 
 EVENTS = st.one_of(

@@ -59,6 +59,8 @@ class World:
         self.errors: list[tuple[str, bool]] = []
         """The next results of start calls: message and whether it is permanent."""
         self._inbox: deque[ev.Event] = deque()
+        self.portless = False
+        """Whether nodes come without a port."""
         self.silent = False
         """Whether hypervisor calls get no answer."""
 
@@ -168,6 +170,9 @@ class World:
             return
         info = NodeInfo(request.name, request.index, request.port, request.mac, NodeStatus.RUNNING)
         self.nodes[info.name] = info
+        if self.portless:
+            self._result(ev.Call.START, request.name, (info,))
+            return
         number = max(port.number for port in self.ports.values()) + 1
         self.ports[info.port] = ev.Port(number, info.port, info.mac, True)
         self.give(ev.PortSeen(7, self.ports[info.port]))

@@ -1,0 +1,174 @@
+"""Which event is whose, what an operator may ask, and what a reload changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sncontroller.config import parse
+from sncontroller.controller import ConflictError, Controller, UnknownError
+from sncontroller.core import events as ev
+from sncontroller.core.entries import EMPTY
+from sncontroller.core.lifecycle import State
+from sncontroller.core.model import Config
+from sncontroller.northbound import views
+
+TWO = """
+groups:
+  web:
+    match: {address: 10.0.0.10, ports: [80]}
+    primary: {port: vm1, mac: '02:00:00:00:00:01'}
+    health: {kind: none}
+    scaling: {policy: manual, min: 1, max: 1}
+  dns:
+    match: {address: 10.0.0.20, protocol: udp, ports: [53]}
+    primary: {port: vm2, mac: '02:00:00:00:00:02'}
+    health: {kind: none}
+    scaling: {policy: manual, min: 1, max: 1}
+"""
+PORTS = (
+    ev.Port(1, "vm1", "02:00:00:00:00:01", True),
+    ev.Port(2, "vm2", "02:00:00:00:00:02", True),
+)
+
+
+class Effects:
+    """Remembers what was to be carried out."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, ev.Command]] = []
+
+    def carry_out(self, group: str, command: ev.Command) -> None:
+        """Remember it."""
+        self.seen.append((group, command))
+
+    def applied(self, group: str) -> list[ev.Apply]:
+        """The tables a group wanted on its switch."""
+        return [c for g, c in self.seen if g == group and isinstance(c, ev.Apply)]
+
+
+@pytest.fixture
+def effects() -> Effects:
+    """Where commands go."""
+    return Effects()
+
+
+@pytest.fixture
+def controller(effects: Effects) -> Controller:
+    """Two groups on one connected switch."""
+    controller = Controller(parse(TWO), effects, 100.0)
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 100.0)
+    return controller
+
+
+def zone(config: Config, name: str) -> int:
+    """A group's number."""
+    group = config.group(name)
+    assert group is not None
+    return group.zone
+
+
+def test_each_group_gets_its_own_table(controller: Controller, effects: Effects) -> None:
+    """A switch with both primaries carries both groups."""
+    for name in ("web", "dns"):
+        (apply,) = effects.applied(name)
+        assert apply.zone == zone(controller.config, name)
+        assert apply.desired.groups
+
+
+def test_a_port_event_reaches_only_the_group_it_concerns(
+    controller: Controller, effects: Effects
+) -> None:
+    """Work for one group costs nothing in another."""
+    effects.seen.clear()
+    controller.handle(ev.PortSeen(7, ev.Port(2, "vm2", "02:00:00:00:00:02", False)), 101.0)
+    assert {group for group, _ in effects.seen} == {"dns"}
+
+
+def test_events_of_nobody_change_nothing(controller: Controller, effects: Effects) -> None:
+    """A foreign port, a foreign switch and an unknown group are no one's business."""
+    effects.seen.clear()
+    controller.handle(ev.PortSeen(7, ev.Port(9, "eth0", "02:00:00:00:00:09", True)), 101.0)
+    controller.handle(ev.SwitchDown(8), 101.0)
+    controller.handle(ev.Applied(7, ev.Zone(1), 5), 101.0)
+    assert not effects.seen
+
+
+def test_time_goes_on_for_every_group(controller: Controller) -> None:
+    """A tick says when the next is due, and it is not long."""
+    assert 0 < controller.tick(200.0) - 200.0 <= 1.0
+
+
+def test_an_operator_reads_which_names_there_are(controller: Controller) -> None:
+    """Unknown groups and nodes are answered with the known ones."""
+    with pytest.raises(UnknownError, match="dns, web"):
+        controller.scale("wep", 1, 101.0)
+    with pytest.raises(UnknownError, match="web-1"):
+        controller.ask("web", "web-7", ev.Verb.DRAIN, 101.0)
+
+
+def test_an_operator_reads_why_something_cannot_be_done(controller: Controller) -> None:
+    """Bounds and states are explained."""
+    with pytest.raises(ConflictError, match="between 1 and 1"):
+        controller.scale("web", 3, 101.0)
+    with pytest.raises(ConflictError, match="web-1 is active: cannot undrain it"):
+        controller.ask("web", "1", ev.Verb.UNDRAIN, 101.0)
+
+
+def test_an_operator_can_fail_the_primary_and_take_it_back(controller: Controller) -> None:
+    """What an operator calls dead stays so until he says otherwise."""
+    web = zone(controller.config, "web")
+    controller.ask("web", "web-1", ev.Verb.FAIL, 101.0)
+    controller.tick(150.0)
+    assert controller.groups[web].nodes[1].state is State.FAILED
+    controller.ask("web", "web-1", ev.Verb.UNDRAIN, 151.0)
+    assert controller.groups[web].nodes[1].state is State.ACTIVE
+
+
+def test_reload_changes_what_changed_and_nothing_else(
+    controller: Controller, effects: Effects
+) -> None:
+    """A new capacity reaches its group; the other is not touched."""
+    effects.seen.clear()
+    changed = parse(
+        TWO.replace("health: {kind: none}", "health: {kind: none}", 1).replace(
+            "ports: [80]}", "ports: [80]}\n    capacity: {bits_per_s: 5}"
+        )
+    )
+    assert controller.refusals(changed) == ()
+    assert controller.reconfigure(changed, 102.0) == ("web",)
+    assert {group for group, _ in effects.seen} == {"web"}
+
+
+def test_reload_refuses_what_would_break_flows(controller: Controller) -> None:
+    """Every problem at once, by its path."""
+    changed = parse(
+        TWO.replace("ports: [80]", "ports: [81]")
+        .replace("primary: {port: vm2,", "pinning: learn\n    primary: {port: vm2,")
+        .replace("groups:", "controller: other\ngroups:", 1)
+    )
+    paths = [refusal.path for refusal in controller.refusals(changed)]
+    assert paths == ["controller", "groups.web.match", "groups.dns.pinning"]
+
+
+def test_a_removed_group_leaves_the_switch_and_a_new_one_comes(
+    controller: Controller, effects: Effects
+) -> None:
+    """Removal hands the address back to the primary: nothing of ours stays."""
+    config = parse(TWO)
+    dns = zone(config, "dns")
+    alone = config.model_copy(update={"groups": config.groups[:1]})
+    assert controller.reconfigure(alone, 102.0) == ("dns",)
+    assert effects.applied("dns")[-1].desired == EMPTY
+    assert dns not in controller.groups
+    effects.seen.clear()
+    assert controller.reconfigure(config, 103.0) == ("dns",)
+    assert effects.applied("dns")[-1].desired.groups
+
+
+def test_the_status_is_plain_json(controller: Controller) -> None:
+    """Every group and node is in it, by name."""
+    status = views.status("lab", "1", controller.groups.values(), 104.0)
+    assert [group["name"] for group in status["groups"]] == ["dns", "web"]
+    (node,) = status["groups"][1]["nodes"]
+    assert (node["name"], node["role"], node["slots"]) == ("web-1", "primary", 256)
+    assert status["groups"][1]["events"][-1]["kind"] == "active"

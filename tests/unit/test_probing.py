@@ -1,0 +1,140 @@
+"""Probes of a group's nodes, answered by simulated nodes: who is in rotation, and who is held."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from sncontroller.core import events as ev
+from sncontroller.core import probe
+from sncontroller.core.health import HealthSpec
+from sncontroller.core.layout import Index, port_name
+from sncontroller.core.lifecycle import State
+from sncontroller.core.model import PrimarySpec
+from tests.unit.world import World
+
+TCP = HealthSpec.model_validate({"kind": "tcp", "source": "10.0.0.250", "interval_s": 1})
+
+
+class Probed(World):
+    """A world whose nodes answer probes, except those that are ``dead``."""
+
+    def __init__(self, health: HealthSpec = TCP, **changes: object) -> None:
+        super().__init__(health=health, **changes)
+        self.dead: set[int] = set()
+        self.arp: str | None = None
+        """The hardware address that answers for the primary's address."""
+
+    def _carry_out(self, command: ev.Command) -> None:
+        if isinstance(command, ev.Transmit):
+            self._answer(command)
+        super()._carry_out(command)
+
+    def _answer(self, sent: ev.Transmit) -> None:
+        packet = sent.frame.packet
+        reply: probe.Packet | None = None
+        if isinstance(packet, probe.Arp) and self.arp is not None:
+            reply = probe.Arp(probe.ArpOp.REPLY, self.arp, packet.target, packet.sender)
+        if isinstance(packet, probe.Tcp) and packet.flags == probe.TcpFlag.SYN:
+            reply = replace(
+                packet,
+                src=packet.dst,
+                dst=packet.src,
+                src_port=packet.dst_port,
+                dst_port=packet.src_port,
+                seq=1,
+                ack=packet.seq + 1,
+                flags=probe.TcpFlag.SYN | probe.TcpFlag.ACK,
+            )
+        if reply is not None and sent.port not in self.dead:
+            frame = probe.Frame(sent.frame.eth_dst, sent.frame.eth_src, reply)
+            self.give(ev.Answer(7, self.spec.zone, sent.port, frame))
+
+    def silence(self, *indexes: int) -> None:
+        """These nodes answer no more; no others do not."""
+        names = {i: "vm1" if i == 1 else port_name(self.spec.zone, Index(i)) for i in indexes}
+        self.dead = {self.ports[name].number for name in names.values()}
+
+
+def test_a_node_serves_only_after_its_service_answered() -> None:
+    """A silent secondary stays out; once it answers often enough it is in."""
+    world = Probed()
+    world.connect()
+    world.dead = {2}
+    world.scale(2).wait(5, every=0.2)
+    assert world.states()[2] is State.PROBING
+    world.dead = set()
+    world.wait(5, every=0.2)
+    assert world.states()[2] is State.ACTIVE
+    assert world.group.nodes[Index(2)].latency_s is not None
+    assert world.group.boot_s is not None
+
+
+def test_a_silent_node_is_taken_out_and_comes_back() -> None:
+    """One of three stops answering: its slots move within the promised time."""
+    world = Probed()
+    world.connect().scale(3).wait(5, every=0.2)
+    world.silence(3)
+    world.wait(TCP.interval_s * TCP.fall + 0.2, every=0.1)
+    assert world.states()[3] is State.FAILED
+    assert 3 not in world.owners()
+    world.dead = set()
+    world.wait(5, every=0.2)
+    assert 3 in world.owners()
+    assert world.consistent()
+
+
+def test_when_all_look_dead_nothing_is_taken_out() -> None:
+    """A broken probe must not empty a group; the log says so loudly."""
+    world = Probed()
+    world.connect().scale(3).wait(5, every=0.2)
+    slots = world.group.slots
+    world.silence(1, 2, 3)
+    world.wait(10, every=0.2)
+    assert world.group.slots == slots
+    assert ev.Kind.BREAKER in world.kinds()
+
+
+def test_a_starting_node_that_never_answers_is_given_up() -> None:
+    """A boot has a deadline; the node is destroyed and another is asked for."""
+    world = Probed()
+    world.connect()
+    world.dead = {2}
+    world.scale(2).wait(320)
+    assert any("no service" in entry.reason for entry in world.log)
+    assert "web-2" not in {n.name for n in world.group.having(State.PROBING)} or world.nodes
+
+
+def test_the_primarys_hardware_address_is_asked_for() -> None:
+    """Named by its port alone, the primary is found by ARP; before that, nothing is steered."""
+    world = Probed(primary=PrimarySpec(port="vm1"))
+    world.connect()
+    assert world.states() == {1: State.BOOTING}
+    assert not world.installed.groups
+    world.arp = "02:00:00:00:00:aa"
+    world.wait(3)
+    assert world.states() == {1: State.ACTIVE}
+    assert world.group.nodes[Index(1)].mac == "02:00:00:00:00:aa"
+    assert world.consistent()
+
+
+def test_an_answer_from_a_strange_port_is_nobodys() -> None:
+    """Frames that belong to no node change nothing."""
+    world = Probed()
+    world.connect()
+    before = world.group
+    arp = probe.Arp(probe.ArpOp.REPLY, "02:00:00:00:00:bb", IPv4Address("10.0.0.10"), TCP.source)
+    frame = probe.Frame("02:00:00:00:00:bb", "ff:ff:ff:ff:ff:ff", arp)
+    world.give(ev.Answer(7, world.spec.zone, 99, frame))
+    assert world.group.nodes == before.nodes
+
+
+def test_nothing_is_probed_while_the_switch_is_away() -> None:
+    """Without a switch there is nobody to ask, and nobody to judge."""
+    world = Probed()
+    world.connect().wait(2, every=0.2)
+    world.give(ev.SwitchDown(7))
+    world.sent.clear()
+    world.wait(10)
+    assert not any(isinstance(command, ev.Transmit) for command in world.sent)
+    assert world.states() == {1: State.ACTIVE}
