@@ -74,25 +74,26 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self._inbox: Any = queue.LightQueue()
         self._outbox: Any = queue.LightQueue()
         self._new_flows = 0
+        self._loops: list[Any] = []
         self.dropped_new_flows = 0
         self.handler_errors = 0
         self._plugins = PluginHost(loaded.controller, self.put)
         self.controller = Controller(loaded, self, time.time())
         rest.mount(kwargs["wsgi"], self)
 
-    def start(self) -> Any:
+    def start(self) -> None:
         """Begin to work; called by Ryu once all applications exist."""
         super().start()
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
-        self.threads.append(hub.spawn(self._work))
-        self.threads.append(hub.spawn(self._carry_out_all))
-        self.threads.append(hub.spawn(self._keep_time))
-        self.threads.append(hub.spawn(self._poll))
-        return self.threads[-1]
+        loops = (self._work, self._carry_out_all, self._keep_time, self._poll)
+        self._loops = [hub.spawn(loop) for loop in loops]
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End; the switches go on forwarding, the nodes go on serving."""
+        for loop in self._loops:
+            hub.kill(loop)
         self._plugins.close()
+        super().stop()
 
     # events in
 

@@ -238,7 +238,9 @@ class Controller:
 
 def _cares(group: Group, port: str) -> bool:
     spec = group.spec
-    named = port in spec.match.ingress or port == spec.primary.port
+    first = group.nodes.get(layout.PRIMARY_INDEX)
+    found = spec.primary.port if first is None else first.port_name
+    named = port in spec.match.ingress or port == found
     return named or layout.node_index(port, spec.zone) is not None
 
 

@@ -36,7 +36,7 @@ Completion in bash (zsh and fish alike):
 """
 
 
-_PARTS = {"simulate": "sncontroller.simulate.cli"}
+_PARTS = {"simulate": "sncontroller.simulate.command"}
 """Commands with a module of their own, of which their command is an attribute of their name."""
 
 

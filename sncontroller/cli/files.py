@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import sncontroller
 from sncontroller.cli import shell
 from sncontroller.errors import OperatorError
 
@@ -44,7 +45,7 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
     told to connect to it: see sncontroller attach. kill -HUP, or sncontroller reload, reads FILE
     again. To run it beside other Ryu applications: ryu-manager --sn-config FILE sncontroller.app.
     """
-    shell.configuration(file)
+    names = [spec.name for spec in shell.configuration(file).groups]
     for option, endpoint in (("--listen", listen), ("--rest", rest)):
         _require_free(option, endpoint)
     arguments = [
@@ -54,14 +55,22 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
         *(["--verbose"] if verbose else []),
     ]
     # A fresh interpreter in this very process: eventlet has to come before everything else.
-    sys.stdout.flush()
+    click.echo(
+        f"sncontroller {sncontroller.__version__}: groups {', '.join(names) or 'none'}; switches at "
+        f"{_shown(listen)}, status at http://{_shown(rest)}; Ctrl-C ends",
+        err=True,
+    )
     os.execv(sys.executable, [sys.executable, "-m", "sncontroller.serve", *arguments])
+
+
+def _shown(endpoint: tuple[str, int]) -> str:
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _require_free(option: str, endpoint: tuple[str, int]) -> None:
     """Raise ``OperatorError`` when somebody else listens there."""
-    host, port = endpoint
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -70,7 +79,7 @@ def _require_free(option: str, endpoint: tuple[str, int]) -> None:
         except OSError as error:
             reason = error.strerror or str(error)
             raise OperatorError(
-                f"cannot listen on {host}:{port}: {reason.lower()}; "
+                f"cannot listen on {_shown(endpoint)}: {reason.lower()}; "
                 f"stop what listens there, or choose another place with {option} HOST:PORT"
             ) from None
 

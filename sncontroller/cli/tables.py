@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 200
 """Columns where there is no terminal."""
@@ -45,7 +46,7 @@ def rendered(status: dict[str, Any]) -> Group:
     now_s = status["time_s"]
     if not status["groups"]:
         return Group("no groups")
-    return Group(*(_group(group, now_s) for group in status["groups"]))
+    return Group(*(part for group in status["groups"] for part in _group(group, now_s)))
 
 
 def event_line(event: dict[str, Any]) -> str:
@@ -60,8 +61,9 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
-def _group(group: dict[str, Any], now_s: float) -> Table:
-    table = Table(title=_title(group), title_justify="left", title_style="bold", box=None)
+def _group(group: dict[str, Any], now_s: float) -> Iterator[Table | Text]:
+    yield Text(_title(group), style="bold", no_wrap=True, overflow="ellipsis")
+    table = Table(box=None)
     for name in ("node", "role", "state", "load", "slots", "flows/s", "bits/s", "since", "reason"):
         right = name in ("slots", "flows/s", "bits/s", "since")
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "reason")
@@ -79,7 +81,8 @@ def _group(group: dict[str, Any], now_s: float) -> Table:
             duration(now_s - node["since_s"]),
             escape(node["reason"]),
         )
-    return table
+    yield table
+    yield Text()
 
 
 def _title(group: dict[str, Any]) -> str:
@@ -88,7 +91,7 @@ def _title(group: dict[str, Any]) -> str:
     load = "" if group["load"] is None else f", load {group['load']:.2f}"
     addresses = " ".join(group["addresses"])
     nodes = f"{group['active']} of {group['wanted']} nodes"
-    return f"{escape(group['name'])}  {addresses} on {escape(where)}: {nodes}{load}{switch}"
+    return f"{group['name']}  {addresses} on {where}: {nodes}{load}{switch}"
 
 
 def _bar(load: float | None) -> str:

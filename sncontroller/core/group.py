@@ -47,7 +47,7 @@ def due_s(group: Group, now: float) -> float:
 
 def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:
     """Whether this is the switch that the group lives on."""
-    if spec.bridge is not None:
+    if spec.bridge is not None or spec.primary.port is None:
         return switch.bridge == spec.bridge
     return any(port.name == spec.primary.port for port in switch.ports)
 
@@ -119,7 +119,7 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
 def _link(turn: Turn, name: str, port: ev.Port | None) -> None:
     """A port appeared, changed or went; whose is it?"""
     for node in tuple(turn.group.nodes.values()):
-        if node.port_name == name:
+        if name and node.port_name == name:
             up = port is not None and port.up
             after = health.link_changed(turn.group.spec.health, node.health, up, turn.now)
             restart = None if port != node.port else node.probe

@@ -95,6 +95,8 @@ class View:
     primary: Index
     primary_mac: str | None
     """Hardware address under which clients know the primary."""
+    primary_port: int | None = None
+    """Port of the configured primary, also while its hardware address is still unknown."""
     primary_serves: bool = True
     ingress: tuple[int, ...] = ()
     """Port numbers that clients come in by; empty for any."""
@@ -257,9 +259,17 @@ class _Plan:
             yield self.entry(Kind.SERVICE, asked, _arp_answer(ours, source), node.index, above=10)
             reply = match(in_port=node.port, eth_type=ETH_IP, ipv4_dst=source)
             yield self.entry(Kind.SERVICE, reply, (ToController(),), node.index, above=10)
-        if not any(node.index == self.view.primary for node in self.view.nodes):
-            answer = match(eth_type=ETH_ARP, arp_op=ARP_REPLY, arp_tpa=source)
-            yield self.entry(Kind.SERVICE, answer, (ToController(),), above=9)
+        yield from self._search(source)
+
+    def _search(self, source: str) -> Iterator[FlowEntry]:
+        """Until port and hardware address of the primary are both known, its ARP answers."""
+        port, mac = self.view.primary_port, self.view.primary_mac
+        if (port is None) == (mac is None):  # both are known, or there is nothing to tell it by
+            return
+        answer = match(
+            in_port=port, eth_src=mac, eth_type=ETH_ARP, arp_op=ARP_REPLY, arp_tpa=source
+        )
+        yield self.entry(Kind.SERVICE, answer, (ToController(),), above=9)
 
     # our own tables
 

@@ -10,13 +10,15 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from sncontroller.core import health, layout, probe
-from sncontroller.core.events import Answer, Kind, Transmit
+from sncontroller.core.events import Answer, Kind, Port, Transmit
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import State
 from sncontroller.core.state import Group, Node
 from sncontroller.core.turn import Turn
 
 ASK_EVERY_S = 1.0
+FLOOD = 0xFFFF_FFFB
+"""All ports but the one it came from (OFPP_FLOOD)."""
 _PROBED = frozenset({State.PROBING, State.WARMING, State.ACTIVE, State.DRAINING, State.FAILED})
 
 
@@ -84,25 +86,43 @@ def _by_port(group: Group, number: int) -> Node | None:
     return next(nodes, None)
 
 
+def _port(group: Group, number: int) -> Port | None:
+    return next((port for port in group.ports.values() if port.number == number), None)
+
+
 def _resolve(turn: Turn) -> None:
-    """Ask who has the primary's address, until its hardware address is known."""
+    """Ask who has the primary's address, until its port and hardware address are known."""
     group, primary = turn.group, turn.group.nodes.get(PRIMARY_INDEX)
-    unknown = primary is not None and primary.mac is None and primary.port is not None
-    if primary is None or not unknown or group.datapath is None or turn.now < group.ask_mac_s:
+    if primary is None or group.datapath is None or turn.now < group.ask_mac_s:
+        return
+    by_port = primary.mac is None and primary.port is not None
+    by_mac = primary.mac is not None and not primary.port_name
+    if not by_port and not by_mac:
         return
     source = group.spec.health.source or IPv4Address(0)
     mac = layout.node_mac(group.spec.zone, Index(0))
     question = probe.Arp(probe.ArpOp.REQUEST, mac, source, _primary_address(group))
-    _send(turn, primary, probe.Frame(mac, probe.BROADCAST_MAC, question))
+    port = FLOOD if primary.port is None else primary.port.number
+    frame = probe.Frame(mac, probe.BROADCAST_MAC, question)
+    turn.say(Transmit(group.datapath, port, frame))
     turn.change(ask_mac_s=turn.now + ASK_EVERY_S)
 
 
 def _learn_primary(turn: Turn, node: Node | None, answer: Answer, packet: probe.Arp) -> None:
-    said = packet.op is probe.ArpOp.REPLY and packet.sender == _primary_address(turn.group)
-    if node is None or node.index != PRIMARY_INDEX or node.mac is not None or not said:
+    if packet.op is not probe.ArpOp.REPLY or packet.sender != _primary_address(turn.group):
         return
-    turn.put(replace(node, mac=packet.sender_mac, reason="answered ARP"))
-    turn.log(Kind.PRIMARY, node.name, f"found at {node.port_name}, {packet.sender_mac}")
+    primary = turn.group.nodes.get(PRIMARY_INDEX)
+    if primary is None:
+        return
+    if node == primary and primary.mac is None:
+        primary = replace(primary, mac=packet.sender_mac)
+    elif not primary.port_name and primary.mac == packet.sender_mac:
+        port = _port(turn.group, answer.in_port)
+        primary = replace(primary, port=port, port_name="" if port is None else port.name)
+    else:
+        return
+    turn.put(replace(primary, reason="answered ARP"))
+    turn.log(Kind.PRIMARY, primary.name, f"found at {primary.port_name}, {primary.mac}")
 
 
 def _primary_address(group: Group) -> IPv4Address:

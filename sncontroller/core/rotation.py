@@ -212,6 +212,7 @@ def _view(turn: Turn) -> View:
         slots=tuple(Index(i) for i in group.slots),
         primary=group.primary,
         primary_mac=None if first is None else first.mac,
+        primary_port=None if first is None or first.port is None else first.port.number,
         primary_serves=first is not None and (first.deliverable or first.mac is None),
         ingress=tuple(port.number for port in ingress if port is not None),
         older=group.older,

@@ -145,9 +145,9 @@ def decode_field(buf: bytes, offset: int) -> tuple[str, Value | Masked, int]:
         (experimenter,) = _U32.unpack_from(buf, start)
         start += 4
     size = (end - start) // 2 if header & _HAS_MASK else end - start
-    field = _BY_TYPE.get((header >> 9, experimenter)) or _named_by_header(
-        header, experimenter, size
-    )
+    known = _BY_TYPE.get((header >> 9, experimenter))
+    right = known is not None and known.size == size
+    field = known if known and right else _named_by_header(header, experimenter, size)
     if not header & _HAS_MASK:
         return field.name, _from_bytes(field.form, buf[start:end]), end
     data, mask = buf[start : start + size], buf[start + size : end]

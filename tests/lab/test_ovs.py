@@ -274,6 +274,23 @@ class TestHosts:
             assert host.run("cat", "/nowhere", check=False).returncode == 1
 
 
+class TestIsolation:
+    """A process in namespaces of its own."""
+
+    def test_is_elsewhere_once_and_can_reach_out(self) -> None:
+        """Network and names are its own, a second call changes nothing, and a prefix leads out."""
+        inside = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt")]
+        outside = isolate()
+        assert [os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt")] == inside
+        command = [*outside, "readlink", "/proc/self/ns/net", "/proc/self/ns/mnt"]
+        said = subprocess.check_output(command, text=True).split()
+        assert set(said) & set(inside) == set()
+
+    def test_shows_its_own_interfaces_everywhere(self) -> None:
+        """What /sys says agrees with the kernel's own list: nobody else's interface is in sight."""
+        assert sorted(os.listdir("/sys/class/net")) == list(links())
+
+
 class TestLeftovers:
     """What a run leaves, and that it is seen."""
 

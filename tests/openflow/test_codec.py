@@ -16,6 +16,7 @@ from sncontroller.core import diff
 from sncontroller.core import entries as e
 from sncontroller.openflow import codec
 from sncontroller.openflow.actions import Opaque, decode_actions, encode_actions
+from sncontroller.openflow.oxm import decode_match, encode_match
 from tests.openflow.strategies import (
     action_lists,
     flow_entries,
@@ -130,6 +131,21 @@ def test_match_is_what_ryu_reads(match: e.Match) -> None:
     parsed = ofproto_v1_3_parser.OFPFlowMod.parser(DATAPATH, 4, 14, len(message), 1, message)
     names = {name.removesuffix("_nxm") for name, _ in parsed.match.items()}
     assert names == {"in_phy_port" if n == "oxm_80000204" else n for n, _ in match.fields}
+
+
+@given(st.integers(0, 44), st.booleans(), st.binary(min_size=1, max_size=60))
+def test_a_field_of_another_length_is_kept(number: int, masked: bool, data: bytes) -> None:
+    """A TLV whose value has not its field's length is a field of its own, and survives."""
+    data = data[: len(data) // 2 * 2] or b"ab"
+    mask = len(data) // 2 if masked else 0
+    field = struct.pack("!HBB", 0x8000, number << 1 | masked, len(data)) + data
+    if masked:  # a switch sends no value bits outside the mask, and no full mask
+        field = field[:4] + bytes(mask) + b"\x55" * mask
+    wire = struct.pack("!HH", 1, 4 + len(field)) + field + bytes(-(4 + len(field)) % 8)
+    match, end = decode_match(wire, 0)
+    assert end == len(wire)
+    assert len(match.fields) == 1
+    assert decode_match(encode_match(match), 0)[0] == match
 
 
 @given(st.binary(min_size=4, max_size=60), u8)

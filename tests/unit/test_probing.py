@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from sncontroller.core import events as ev
-from sncontroller.core import probe
+from sncontroller.core import probe, probing
 from sncontroller.core.health import HealthSpec
 from sncontroller.core.layout import Index, port_name
 from sncontroller.core.lifecycle import State
@@ -115,6 +115,21 @@ def test_the_primarys_hardware_address_is_asked_for() -> None:
     world.wait(3)
     assert world.states() == {1: State.ACTIVE}
     assert world.group.nodes[Index(1)].mac == "02:00:00:00:00:aa"
+    assert world.consistent()
+
+
+def test_the_primarys_port_is_asked_for() -> None:
+    """Named by its hardware address alone, the primary is found where its answer comes in."""
+    mac = "02:00:00:00:00:aa"
+    world = Probed(primary=PrimarySpec(mac=mac), bridge="br0")
+    world.connect()
+    assert world.states() == {1: State.BOOTING}
+    (asked,) = [c for c in world.sent if isinstance(c, ev.Transmit)]
+    assert asked.port == probing.FLOOD
+    arp = probe.Arp(probe.ArpOp.REPLY, mac, IPv4Address("10.0.0.10"), TCP.source)
+    world.give(ev.Answer(7, world.spec.zone, 1, probe.Frame(mac, "ff:ff:ff:ff:ff:ff", arp)))
+    assert world.states() == {1: State.ACTIVE}
+    assert world.group.nodes[Index(1)].port_name == "vm1"
     assert world.consistent()
 
 
