@@ -176,8 +176,9 @@ def _shared(nodes: tuple[PlanNode, ...], ingress: tuple[int, ...]) -> View:
     """All of these nodes, with the slots shared evenly among those that take new flows."""
     weights = {int(node.index): float(node.delivers and not node.draining) for node in nodes}
     slots = tuple(Index(index) for index in slot_table(None, weights))
-    mac = next((node.mac for node in nodes if node.index == PRIMARY_INDEX), None)
-    return View(nodes, slots, PRIMARY_INDEX, mac, ingress=ingress)
+    primary = next((node for node in nodes if node.index == PRIMARY_INDEX), None)
+    mac, port = (None, None) if primary is None else (primary.mac, primary.port)
+    return View(nodes, slots, PRIMARY_INDEX, mac, port, ingress=ingress)
 
 
 def _nodes(

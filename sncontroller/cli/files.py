@@ -54,12 +54,10 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
         *("--wsapi-host", rest[0], "--wsapi-port", str(rest[1])),
         *(["--verbose"] if verbose else []),
     ]
+    places = f"switches at {_shown(listen)}, status at http://{_shown(rest)}"
+    told = f"sncontroller {sncontroller.__version__}: groups {', '.join(names) or 'none'}"
+    click.echo(f"{told}; {places}; Ctrl-C ends", err=True)
     # A fresh interpreter in this very process: eventlet has to come before everything else.
-    click.echo(
-        f"sncontroller {sncontroller.__version__}: groups {', '.join(names) or 'none'}; switches at "
-        f"{_shown(listen)}, status at http://{_shown(rest)}; Ctrl-C ends",
-        err=True,
-    )
     os.execv(sys.executable, [sys.executable, "-m", "sncontroller.serve", *arguments])
 
 

@@ -105,7 +105,6 @@ class Node:
             *map(str, self.ports),
             stdout=subprocess.PIPE,
         )
-        self.world.stack.callback(echo.wait)
         self.world.stack.enter_context(echo.stdout)
         assert echo.stdout.readline() == b"ready\n"
         eventually(lambda: f":{self.ports[-1]} " in self.host.run("ss", "-ltn").stdout)
@@ -239,7 +238,7 @@ class World:
         """Apply the difference to ``table`` as one bundle."""
         operations = diff(table, self.installed)
         if operations:
-            self.ovs.ofctl("bundle", BRIDGE, "-", stdin=bundle(operations))
+            self.ovs.ofctl("-O", "OpenFlow13", "bundle", BRIDGE, "-", stdin=bundle(operations))
         self.installed = table
         return table
 

@@ -1,0 +1,431 @@
+"""Attach and detach on a real bridge: nothing foreign changes, and no connection notices."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sncontroller import attach as effects
+from sncontroller import bridge as live
+from sncontroller.attach import attach, detach, require_primaries_alone
+from sncontroller.bridge import Bridge, Entries, Switch
+from sncontroller.errors import OperatorError, RefusedError
+from sncontroller.offline import answered_by_switch, handbacks
+from tests.dataplane.configured import configured, text
+from tests.dataplane.world import BRIDGE, Client, World, group_spec
+
+NOBODY = "tcp:127.0.0.1:16653"
+"""Where no controller listens."""
+VERSION = "OpenFlow15"
+FOREIGN = """\
+meter=7 kbps burst bands=type=drop rate=1000 burst_size=50
+group add group_id=1,type=select,selection_method=hash,fields(ip_src),bucket=weight:5,output:1
+group add group_id=3,type=ff,bucket=watch_group:2,actions=group:2
+group add group_id=2,type=all,bucket=output:1,bucket=output:2
+flow add table=3,priority=7,cookie=0x5,idle_timeout=600,hard_timeout=900,importance=9,\
+send_flow_rem,tcp,tp_dst=81,actions=meter:7,group:1
+flow add priority=9,cookie=0x6,tcp,tp_dst=82,reg0=5,actions=learn(table=5,hard_timeout=10,\
+NXM_OF_VLAN_TCI[0..11],output:NXM_OF_IN_PORT[]),note:01.02,clone(output:5),resubmit(,3)
+flow add priority=8,udp,tp_dst=5353,actions=ct(commit,zone=3,exec(set_field:5->ct_mark)),group:3
+flow add priority=61000,cookie=0x534e000100010000,udp,tp_dst=99,actions=drop
+"""
+"""What others may have on a bridge; the last one has a cookie of ours, as handback leaves them."""
+
+
+@pytest.fixture
+def bridge(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridge]:
+    """The world's bridge; afterwards no backup file may be left."""
+    directory = tmp_path / "backups"
+    directory.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(directory))
+    yield Switch(world.ovs.db).bridge(BRIDGE)
+    assert list(directory.iterdir()) == []
+
+
+def populate(world: World, bridge: Bridge) -> Entries:
+    """Put foreign entries on the bridge; all that is there then."""
+    meter, _, changes = FOREIGN.partition("\n")
+    bridge.set_meters(VERSION, [",".join(meter.split()).replace("bands=,", "bands=")])
+    bridge.change(VERSION, changes.splitlines())
+    return bridge.entries(VERSION)
+
+
+def notes(bridge: Bridge) -> dict[str, str]:
+    """What is remembered in the bridge's row."""
+    return dict(bridge.settings().external_ids)
+
+
+@pytest.mark.parametrize("fail_mode", ["", "standalone", "secure"])
+def test_everything_foreign_comes_back(world: World, bridge: Bridge, fail_mode: str) -> None:
+    """Flows, groups and meters are the same before, between and after; so are the settings."""
+    set_fail_mode(world, fail_mode)
+    before = populate(world, bridge)
+    assert str(before) == "5 flows, 3 groups, 1 meter"
+
+    outcome = attach(bridge, NOBODY)
+
+    settings = bridge.settings()
+    assert outcome.changed
+    assert outcome.kept == before == bridge.entries(VERSION)
+    assert settings.fail_mode == "secure"
+    assert [(c.target, c.ours) for c in settings.controllers] == [(NOBODY, True)]
+
+    bridge.change(VERSION, ["flow delete cookie=0x534e000100010000/-1"])
+    outcome = detach(bridge)
+
+    settings = bridge.settings()
+    assert outcome.changed
+    assert bridge.entries(VERSION) == before.foreign
+    assert settings.fail_mode == fail_mode
+    assert settings.controllers == ()
+    assert settings.external_ids == {}
+
+
+def set_fail_mode(world: World, fail_mode: str) -> None:
+    """Make it the bridge's; empty for unset. This flushes the bridge."""
+    command = ["set-fail-mode", BRIDGE, fail_mode] if fail_mode else ["del-fail-mode", BRIDGE]
+    world.ovs.vsctl(*command)
+
+
+def test_a_flow_that_was_deleted_does_not_come_back(world: World, bridge: Bridge) -> None:
+    """Open vSwitch's own NORMAL flow appears with every flush of a standalone bridge; not here."""
+    set_fail_mode(world, "standalone")
+    bridge.change(VERSION, ["flow delete", "flow add priority=5,actions=NORMAL"])
+
+    attach(bridge, NOBODY)
+    between = bridge.entries(VERSION).flows
+    detach(bridge)
+
+    assert between == bridge.entries(VERSION).flows == {"priority=5 actions=NORMAL"}
+
+
+def test_twice_is_once(world: World, bridge: Bridge) -> None:
+    """A second attach and a second detach change nothing and say so."""
+    attach(bridge, NOBODY)
+
+    again = attach(bridge, NOBODY)
+
+    assert not again.changed
+    assert again.message == f"{BRIDGE} has the controller {NOBODY} already"
+    detach(bridge)
+    again = detach(bridge)
+    assert not again.changed
+    assert again.message == f"nothing of sncontroller's is on {BRIDGE}"
+
+
+def test_another_target_moves_the_row(world: World, bridge: Bridge) -> None:
+    """Attach with another target changes our controller, without a flush."""
+    attach(bridge, NOBODY)
+    before = populate(world, bridge)
+
+    outcome = attach(bridge, "tcp:127.0.0.1:16654")
+
+    assert outcome.away_s == 0
+    assert [c.target for c in bridge.settings().controllers] == ["tcp:127.0.0.1:16654"]
+    assert bridge.entries(VERSION) == before
+    bridge.change(VERSION, ["flow delete cookie=0x534e000100010000/-1"])
+
+
+def test_beside_another_controller(world: World, bridge: Bridge) -> None:
+    """A bridge with a controller keeps it, its fail mode, and its entries without a flush."""
+    set_fail_mode(world, "")
+    world.ovs.set_controller(BRIDGE, "tcp:127.0.0.1:16660")
+    before = populate(world, bridge)
+
+    attached = attach(bridge, NOBODY)
+    between = bridge.settings()
+    detached = detach(bridge)
+
+    assert attached.message == f"{BRIDGE}: controller {NOBODY} added beside tcp:127.0.0.1:16660"
+    assert {c.target for c in between.controllers} == {NOBODY, "tcp:127.0.0.1:16660"}
+    assert between.fail_mode == ""
+    assert [c.target for c in bridge.settings().controllers] == ["tcp:127.0.0.1:16660"]
+    assert (attached.away_s, detached.away_s) == (0, 0)
+    assert bridge.entries(VERSION) == before.foreign
+
+
+def test_a_controller_set_by_hand(world: World, bridge: Bridge) -> None:
+    """It is left alone by attach, and by detach unless named."""
+    world.ovs.set_controller(BRIDGE, NOBODY)
+    before = populate(world, bridge)
+
+    assert not attach(bridge, NOBODY).changed
+    detach(bridge)
+    assert [c.target for c in bridge.settings().controllers] == [NOBODY]
+
+    detach(bridge, target=NOBODY)
+    assert bridge.settings().controllers == ()
+    assert bridge.settings().fail_mode == "secure"
+    assert bridge.entries(VERSION) == before.foreign
+
+
+def fails_once(method: Callable[..., None], error: BaseException) -> Callable[..., None]:
+    """The method, which fails at its first call."""
+    calls = iter([error])
+
+    def failing(*args: object) -> None:
+        for first in calls:
+            raise first
+        method(*args)
+
+    return failing
+
+
+def test_a_failure_leaves_the_bridge_as_it_was(
+    world: World, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the entries cannot be put back at first, attach undoes itself and says so."""
+    set_fail_mode(world, "standalone")
+    before = populate(world, bridge)
+    failing = fails_once(Bridge.change, OperatorError("the switch said no"))
+    monkeypatch.setattr(Bridge, "change", failing)
+
+    with pytest.raises(
+        OperatorError, match=r"^attach failed, br0 is as it was: the switch said no$"
+    ):
+        attach(bridge, NOBODY)
+
+    settings = bridge.settings()
+    assert bridge.entries(VERSION) == before
+    assert (settings.controllers, settings.fail_mode) == ((), "standalone")
+    assert settings.external_ids == {}
+
+
+@pytest.mark.parametrize("again", [attach, detach])
+def test_a_killed_attach_is_finished_by_the_next_run(
+    world: World, bridge: Bridge, monkeypatch: pytest.MonkeyPatch, again: Callable[..., object]
+) -> None:
+    """Between flush and restore the entries are in a file that the bridge's row names."""
+    set_fail_mode(world, "standalone")
+    before = populate(world, bridge)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bridge, "change", fails_once(Bridge.change, SystemExit()))
+        with pytest.raises(SystemExit):
+            attach(bridge, NOBODY)
+    assert bridge.entries(VERSION).flows == set()
+
+    again(bridge)
+    detach(bridge)
+
+    assert bridge.entries(VERSION) == before.foreign
+    assert bridge.settings() == live.Settings("standalone", (), (), {})
+
+
+def test_a_killed_detach_is_finished_by_the_next_run(
+    world: World, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same on the way back."""
+    before = populate(world, bridge)
+    attach(bridge, NOBODY)
+    with monkeypatch.context() as patch:
+        patch.setattr(effects, "_put_back", fails_once(effects._put_back, SystemExit()))
+        with pytest.raises(SystemExit):
+            detach(bridge)
+    assert bridge.entries(VERSION).flows == set()
+
+    assert detach(bridge).changed
+
+    assert bridge.entries(VERSION) == before.foreign
+    assert notes(bridge) == {}
+
+
+def test_a_bridge_that_cannot_speak_1_3(world: World, bridge: Bridge) -> None:
+    """The line says how to allow it; nothing is touched."""
+    world.ovs.vsctl("set", "bridge", BRIDGE, "protocols=OpenFlow10")
+
+    with pytest.raises(OperatorError) as caught:
+        attach(bridge, NOBODY)
+
+    assert str(caught.value) == (
+        "bridge br0 speaks only OpenFlow10; allow 1.3: "
+        "ovs-vsctl add bridge br0 protocols OpenFlow13"
+    )
+    assert bridge.settings().controllers == ()
+
+
+@pytest.mark.parametrize("protocols", ["OpenFlow13", "OpenFlow10,OpenFlow14"])
+def test_other_versions_of_openflow(world: World, bridge: Bridge, protocols: str) -> None:
+    """Entries come back whatever version the bridge allows."""
+    before = populate(world, bridge)
+    world.ovs.vsctl("set", "bridge", BRIDGE, f"protocols={protocols}")
+
+    attach(bridge, NOBODY)
+    detach(bridge)
+
+    world.ovs.vsctl("clear", "bridge", BRIDGE, "protocols")
+    after = bridge.entries(VERSION)
+    lost = before.foreign - after
+    importance = {line for line in lost.flows if "importance" in line}
+    assert lost.flows == importance  # 1.3 cannot say it
+    assert "OpenFlow13" not in protocols or lost.groups  # nor selection methods
+
+
+# With traffic -----------------------------------------------------------------------------------
+
+
+def clients(world: World) -> tuple[Client, int]:
+    """Held connections that ask without a pause; the number of the running command."""
+    client = world.client()
+    made = client.do("open", address="10.0.0.10", port=80, count=20)
+    assert made["failed"] == 0
+    return client, client.start("churn", rounds=60, pause_s=0.05)
+
+
+def assert_nobody_noticed(client: Client, held: int) -> None:
+    """All connections are there, at the primary, and answer."""
+    found = client.do("check")
+    assert (found["held"], found["broken"], found["moved"]) == (held, 0, 0)
+    assert found["nodes"] == {"web-1": held}
+
+
+@pytest.mark.parametrize("fail_mode", ["", "secure"])
+def test_no_connection_to_the_primary_notices(world: World, bridge: Bridge, fail_mode: str) -> None:
+    """Held connections ask on through attach, the group's life, and detach."""
+    set_fail_mode(world, fail_mode)
+    if fail_mode:
+        bridge.change(VERSION, ["flow add priority=0,actions=NORMAL"])
+    spec = group_spec()
+    world.add_nodes(spec, 1)
+    client, running = clients(world)
+
+    attached = attach(bridge, NOBODY)
+    world.install(spec)
+    client.do("open", address="10.0.0.10", port=80, count=5)
+    detached = detach(bridge)
+
+    client.wait(running)
+    assert_nobody_noticed(client, 25)
+    assert bridge.entries(VERSION).ours == Entries()
+    assert detached.removed
+    print(f"away: attach {attached.away_s * 1000:.0f} ms, detach {detached.away_s * 1000:.0f} ms")
+
+
+def test_an_address_of_the_switch_stays_reachable(world: World, bridge: Bridge) -> None:
+    """With ``arp: switch`` the handback flows stay: held and new connections reach the primary."""
+    spec = group_spec(arp="switch")
+    world.add_nodes(spec, 1)
+    attach(bridge, NOBODY)
+    world.install(spec)
+    client, running = clients(world)
+    config = configured(spec)
+
+    keep = handbacks(config, bridge)
+    outcome = detach(bridge, keep)
+
+    client.do("open", address="10.0.0.10", port=80, count=5)
+    client.wait(running)
+    assert_nobody_noticed(client, 25)
+    assert bridge.entries("OpenFlow13").ours.flows == keep
+    assert len(keep) == 3
+    assert outcome.changed
+    assert handbacks(config, bridge) == keep
+    assert not detach(bridge, keep).changed
+    assert answered_by_switch(bridge.entries("OpenFlow13").ours) == {spec.zone}
+    detach(bridge)
+
+
+def test_attach_keeps_what_was_handed_back(world: World, bridge: Bridge) -> None:
+    """After a detach the address goes on through the next attach."""
+    spec = group_spec(arp="switch")
+    world.add_nodes(spec, 1)
+    world.install(spec)
+    detach(bridge, handbacks(configured(spec), bridge))
+    client, running = clients(world)
+
+    attach(bridge, NOBODY)
+
+    client.wait(running)
+    assert_nobody_noticed(client, 20)
+    detach(bridge)
+
+
+def test_secondaries_hold_a_detach_back(world: World, bridge: Bridge) -> None:
+    """Their connections would break; the line says what to do first."""
+    spec = group_spec()
+    world.add_nodes(spec, 1, 2)
+    world.install(spec)
+
+    with pytest.raises(RefusedError) as caught:
+        require_primaries_alone(bridge)
+
+    assert str(caught.value) == (
+        "1 secondary on br0 would lose their connections; scale the groups to 1 first "
+        "(sncontroller scale GROUP 1), or give --now"
+    )
+    detach(bridge)
+    require_primaries_alone(bridge)
+
+
+# As a process -----------------------------------------------------------------------------------
+
+
+def cli(world: World, *arguments: str, before: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    """Exit code, output and errors of ``sncontroller``."""
+    done = subprocess.run(
+        [*before, sys.executable, "-m", "sncontroller.cli", *arguments],
+        env={**world.ovs.environment, "OVS_DB": world.ovs.db},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_commands(world: World, tmp_path: Path) -> None:
+    """Attach and detach as an operator types them."""
+    code, out, err = cli(world, "attach", BRIDGE, "--controller", NOBODY)
+    assert (code, err) == (0, "")
+    assert out == f"br0: controller {NOBODY} set, fail_mode secure, 1 flow as before\n"
+
+    code, out, err = cli(world, "detach", BRIDGE, "--json")
+    assert (code, err) == (0, "")
+    assert re.search(r'"changed": true,', out)
+    assert '"flows": 1' in out
+
+
+def test_what_the_commands_say_when_they_cannot(world: World, tmp_path: Path) -> None:
+    """One line each, and the exit code."""
+    assert cli(world, "attach", "br9") == (
+        2,
+        "",
+        f"sncontroller: no bridge br9; Open vSwitch at {world.ovs.db} has: br0\n",
+    )
+    nowhere = f"unix:{tmp_path}/nothing.sock"
+    assert cli(world, "attach", BRIDGE, "--ovsdb", nowhere) == (
+        2,
+        "",
+        f"sncontroller: Open vSwitch at {nowhere} is not running: its database does not answer; "
+        "start it (systemctl start openvswitch-switch), or name its socket with --ovsdb\n",
+    )
+    nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
+    assert cli(world, "attach", BRIDGE, before=nobody) == (
+        2,
+        "",
+        f"sncontroller: no permission to speak to Open vSwitch at {world.ovs.db}; "
+        "run as root (sudo)\n",
+    )
+
+
+def test_detach_asks_for_the_configuration(world: World, tmp_path: Path) -> None:
+    """While an address would be nobody's, detach refuses; with the file, or --purge, it goes."""
+    spec = group_spec(arp="switch")
+    world.add_nodes(spec, 1)
+    world.install(spec)
+    file = tmp_path / "sn.yaml"
+    file.write_text(text(spec))
+
+    code, _, err = cli(world, "detach", BRIDGE)
+    assert (code, err) == (
+        1,
+        "sncontroller: br0 answers ARP for the address of group number 161 (arp: switch); "
+        "give --config FILE to keep it reachable, or --purge to give it up\n",
+    )
+    assert cli(world, "detach", BRIDGE, "--config", str(file))[0] == 0
+    assert len(world.dump()) == 3
+    assert cli(world, "detach", BRIDGE, "--purge")[0] == 0
+    assert world.dump() == ()
