@@ -223,9 +223,19 @@ class Bridge:
         noted: str | None = rows[0]["external_ids"].get("attached-mac") if rows else None
         if noted:
             return noted.lower()
-        learned = (line.split() for line in self.appctl("fdb/show", self.name).splitlines())
-        behind = {words[2] for words in learned if len(words) == 4 and words[0] == str(number)}
+        behind = {mac for at, mac in self._learned() if at == number}
         return behind.pop() if len(behind) == 1 else None
+
+    def port_of(self, mac: str) -> int | None:
+        """The number of the port behind which a hardware address was learned."""
+        return next((at for at, found in self._learned() if found == mac), None)
+
+    def _learned(self) -> list[tuple[int, str]]:
+        """Port numbers and hardware addresses, as the bridge's own forwarding knows them."""
+        lines = (line.split() for line in self.appctl("fdb/show", self.name).splitlines())
+        return [
+            (int(words[0]), words[2]) for words in lines if len(words) == 4 and words[0].isdigit()
+        ]
 
     def entries(self, version: str) -> Entries:
         """All flows, groups and meters, in the text of this OpenFlow version."""

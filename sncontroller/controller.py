@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sncontroller.core import group as machine
@@ -20,6 +20,8 @@ from sncontroller.core.events import (
     Asked,
     Command,
     Event,
+    HypervisorResult,
+    Port,
     PortGone,
     PortSeen,
     Respecified,
@@ -70,6 +72,7 @@ class Controller:
         self.groups: dict[Zone, Group] = {}
         self._effects = effects
         self._switches: dict[int, SwitchUp] = {}
+        self._ports: dict[int, dict[str, Port]] = {}
         self._leaving: set[Zone] = set()
         self._due: list[tuple[float, Zone]] = []
         for spec in config.groups:
@@ -82,8 +85,16 @@ class Controller:
         match event:
             case SwitchUp():
                 self._switches[event.datapath] = event
+                self._ports[event.datapath] = {port.name: port for port in event.ports}
             case SwitchDown():
                 self._switches.pop(event.datapath, None)
+                self._ports.pop(event.datapath, None)
+            case PortSeen(datapath, port) if datapath in self._ports:
+                self._ports[datapath][port.name] = port
+            case PortGone(datapath, port) if datapath in self._ports:
+                self._ports[datapath].pop(port.name, None)
+            case HypervisorResult(zone=zone, nodes=nodes) if zone in self.groups:
+                self._show_ports(zone, [info.port for info in nodes], now)
             case _:
                 pass
         for zone in tuple(self._concerned(event)):
@@ -174,10 +185,23 @@ class Controller:
         self.groups[spec.zone] = machine.new_group(spec, self.config.switch.layout, now)
         heapq.heappush(self._due, (now, spec.zone))
 
+    def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:
+        """Bring the group up to date about ports that it did not care for until now."""
+        for name in names:
+            group = self.groups.get(zone)
+            if group is None or group.datapath not in self._ports or _cares(group, name):
+                continue
+            known = self._ports[group.datapath].get(name)
+            if known is not None and known != group.ports.get(name):
+                self._step(zone, PortSeen(group.datapath, known), now)
+            elif known is None and name in group.ports:
+                self._step(zone, PortGone(group.datapath, group.ports[name]), now)
+
     def _introduce(self, spec: GroupSpec, now: float) -> None:
         for switch in self._switches.values():
             if machine.located(spec, switch):
-                self._step(spec.zone, switch, now)
+                ports = tuple(self._ports[switch.datapath].values())
+                self._step(spec.zone, replace(switch, ports=ports), now)
 
     def _dismiss(self, spec: GroupSpec, now: float) -> None:
         """A removed group drains to its primary; then its entries go."""
@@ -238,10 +262,9 @@ class Controller:
 
 def _cares(group: Group, port: str) -> bool:
     spec = group.spec
-    first = group.nodes.get(layout.PRIMARY_INDEX)
-    found = spec.primary.port if first is None else first.port_name
-    named = port in spec.match.ingress or port == found
-    return named or layout.node_index(port, spec.zone) is not None
+    named = port in spec.match.ingress or port == spec.primary.port
+    had = any(port == node.port_name for node in group.nodes.values())
+    return named or had or layout.node_index(port, spec.zone) is not None
 
 
 def _handed_back(group: Group) -> Table:

@@ -167,6 +167,7 @@ def _found(
         slots=slots if len(slots) == SLOTS and set(slots) <= serving else view.slots,
         primary=adopter or PRIMARY_INDEX,
         primary_mac=known_mac,
+        primary_port=view.primary_port or ports.get(spec.primary.port or ""),
         primary_serves=spec.arp == "switch" or not installed.answers(mine),
         older=Older.SLOTS if mine.groups and adopter is None else Older.PRIMARY,
     )
@@ -203,14 +204,16 @@ def _primary(
     there = installed.primary(mine)
     name = spec.primary.port
     if name is None:
-        if there is None:
+        wanted = str(spec.primary.mac)
+        port = bridge.port_of(wanted) if there is None else there[0]
+        if port is None:
             raise OperatorError(
-                f"groups.{spec.name}.primary: the port behind {spec.primary.mac} is not known "
-                "here; name it: primary: {port: ...}"
+                f"groups.{spec.name}.primary: nothing was heard from {wanted} yet; "
+                "name its port: primary: {port: ...}"
             )
-        return PlanNode(PRIMARY_INDEX, there[0], spec.primary.mac or there[1])
-    mac = known.macs.get(name) or spec.primary.mac or (there[1] if there is not None else None)
-    mac = mac or bridge.neighbour(name, ports[name])
+        return PlanNode(PRIMARY_INDEX, port, wanted)
+    told = known.macs.get(name) or spec.primary.mac or (there[1] if there is not None else None)
+    mac = told or bridge.neighbour(name, ports[name])
     if mac is None:
         raise OperatorError(
             f"groups.{spec.name}.primary: nothing was heard from port {name} yet, so its hardware "

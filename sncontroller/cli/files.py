@@ -1,4 +1,4 @@
-"""Commands that start from a configuration file: run, check, plan, schema, hypervisor check."""
+"""Commands that start from a configuration file: run, check, plan, schema, hypervisor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 import sncontroller
 from sncontroller.cli import shell
+from sncontroller.cli.hypervisor_check import check as check_command
 from sncontroller.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -200,10 +201,10 @@ def hypervisor() -> None:
     """Ask hypervisors, through the plugins that FILE names."""
 
 
-@hypervisor.command("check")
+@hypervisor.command("list")
 @FILE
 @shell.as_json
-def check_hypervisors(file: str, json_: bool) -> int:
+def list_nodes(file: str, json_: bool) -> int:
     """List every group's nodes as its hypervisor has them.
 
     Starts and stops nothing. Exit code 2 when a hypervisor does not answer.
@@ -216,6 +217,9 @@ def check_hypervisors(file: str, json_: bool) -> int:
         for answer in answers:
             click.echo(_told(answer), err=answer["error"] is not None)
     return shell.WRONG if any(answer["error"] for answer in answers) else 0
+
+
+hypervisor.add_command(check_command)
 
 
 def _asked(controller: str, spec: GroupSpec) -> dict[str, Any]:

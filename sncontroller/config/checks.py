@@ -95,6 +95,12 @@ def _usable_mac(spec: GroupSpec) -> Iterator[Found]:
         yield ("primary", "mac"), f"{mac} is in the range {_OUR_MACS}... that secondaries get"
 
 
+def _findable_primary(spec: GroupSpec) -> Iterator[Found]:
+    if spec.primary.port is None and spec.bridge is None:
+        message = "is missing: a primary that is named by its mac alone needs the bridge it is on"
+        yield ("bridge",), message
+
+
 def _who_answers_arp(spec: GroupSpec) -> Iterator[Found]:
     if spec.arp == "switch" and spec.primary.address == spec.match.address:
         yield (
@@ -123,6 +129,7 @@ _ALONE = (
     _distinct_ports,
     _distinct_ingress,
     _usable_mac,
+    _findable_primary,
     _who_answers_arp,
     _where_to_ask,
 )

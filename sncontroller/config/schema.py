@@ -23,6 +23,8 @@ def schema() -> dict[str, Any]:
     group["required"].remove("name")
     definitions.pop("HypervisorSpec")
     group["properties"]["hypervisor"] = _hypervisor(definitions)
+    health = definitions["HealthSpec"]["properties"]
+    health["expect_status"] = _one_or_list(health["expect_status"])
     root["properties"]["groups"] = {
         "type": "object",
         "description": "A group's name, and its settings.",
@@ -36,6 +38,12 @@ def schema() -> dict[str, Any]:
         "required": ["groups"],
         "$defs": definitions,
     }
+
+
+def _one_or_list(array: dict[str, Any]) -> dict[str, Any]:
+    """Also accepts a single item, as the model does before it validates."""
+    about = {key: array.pop(key) for key in ("title", "description", "default") if key in array}
+    return {**about, "anyOf": [array["items"], array]}
 
 
 def _hypervisor(definitions: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,9 @@ _KINDS = {
     "ip_v4_address": "an IPv4 address such as 10.0.0.10",
     "ip_v6_address": "an IPv6 address such as fd00::10",
     "ip_any_address": "an IP address such as 10.0.0.10",
+    "ip_v4_network": "an IPv4 network such as 10.0.0.0/24",
+    "ip_v6_network": "an IPv6 network such as fd00::/64",
+    "ip_any_network": "an IP network such as 10.0.0.0/24",
     "path_type": "a path",
 }
 _SPECIAL = {  # a path in the file or in a group -> what must stand there
@@ -57,7 +60,7 @@ _SPECIAL = {  # a path in the file or in a group -> what must stand there
     "match.ports": "a port (80) or a range of ports (8000-8010) within 1-65535",
     "primary.mac": "a hardware address such as 52:54:00:12:34:56",
     "primary.port": "the name of an OVS port, 1 to 15 characters",
-    "health.expect_status": "HTTP status codes such as 200, 200-299 or 200-299,401",
+    "health.expect_status": "an HTTP status within 100-599, as 200, or a list of them",
     "health.path": "a path that begins with '/' and has no spaces",
     "health.payload": "text, or bytes as in 'hex:0102ff'",
     "health.expect": "text, or bytes as in 'hex:0102ff'",

@@ -42,6 +42,18 @@ def new_node(turn: Turn, index: Index, state: State, reason: str) -> Node:
     )
 
 
+def take_as_made(turn: Turn, index: Index, info: NodeInfo) -> None:
+    """Let the node have the port and hardware address that the hypervisor really gave it."""
+    node = turn.node(index)
+    if info.mac:
+        turn.update(index, mac=info.mac.lower())
+    if info.port and info.port != node.port_name:
+        port = turn.group.ports.get(info.port)
+        linked = port is not None and port.up
+        after = health.link_changed(turn.group.spec.health, node.health, linked, turn.now)
+        turn.update(index, port_name=info.port, port=port, health=after, probe=None)
+
+
 def primary_node(turn: Turn) -> Node:
     """The configured primary, whose VM was there before us."""
     spec = turn.group.spec
@@ -122,6 +134,7 @@ def _adopt(turn: Turn, index: Index, info: NodeInfo) -> None:
     reason = f"found half-made: {info.detail}" if broken else "found at the hypervisor"
     state = State.GONE if broken else State.BOOTING
     turn.put(new_node(turn, index, state, reason))
+    take_as_made(turn, index, info)
     turn.log(Kind.STOPPED if broken else Kind.STARTED, info.name, reason)
 
 

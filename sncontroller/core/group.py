@@ -20,8 +20,10 @@ from sncontroller.core.state import Group
 from sncontroller.core.turn import Turn
 
 REFUSED_PAUSE_S = 5.0
-TICK_S = 1.0
-"""Longest time between two ticks that a group with nothing due needs."""
+TICK_S, SHORTEST_TICK_S = 1.0, 0.005
+"""Longest time between two ticks that a group with nothing due needs, and the shortest at all."""
+ANNOUNCE_WITHIN_S = 3.0
+"""So long after the primary's end, every table that is live announces the address again."""
 
 
 def new_group(spec: GroupSpec, where: Layout, now: float) -> Group:
@@ -42,7 +44,7 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
 
 def due_s(group: Group, now: float) -> float:
     """When the group needs its next ``Tick``."""
-    return max(now, min(now + TICK_S, probing.wake_s(group)))
+    return max(now + SHORTEST_TICK_S, min(now + TICK_S, probing.wake_s(group)))
 
 
 def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:
@@ -67,6 +69,7 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             _link(turn, port.name, None)
         case ev.Applied(version=version):
             turn.change(live_version=version)
+            _announce(turn)
         case ev.Refused(reason=reason):
             turn.change(apply_again_s=turn.now + REFUSED_PAUSE_S)
             turn.log(ev.Kind.REFUSED, None, reason)
@@ -113,7 +116,17 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
     if PRIMARY_INDEX not in turn.group.nodes:
         turn.put(adoption.primary_node(turn))
     for node in tuple(turn.group.nodes.values()):
+        turn.update(node.index, probe=None)  # what was asked before got no answer from a node
         _link(turn, node.port_name, turn.group.ports.get(node.port_name))
+
+
+def _announce(turn: Turn) -> None:
+    """The switch has just begun to answer for a primary that is dead."""
+    group, first = turn.group, turn.group.nodes.get(PRIMARY_INDEX)
+    if group.spec.arp == "switch" or first is None or first.deliverable:
+        return
+    if group.serving and turn.now - first.since_s < ANNOUNCE_WITHIN_S:
+        probing.announce(turn)
 
 
 def _link(turn: Turn, name: str, port: ev.Port | None) -> None:
@@ -163,10 +176,10 @@ def _choice(group: Group, event: ev.NewFlow) -> Index | None:
 
 
 def _respecified(turn: Turn, spec: GroupSpec) -> None:
-    turn.change(spec=spec, view=None)
+    turn.change(spec=spec, view=None, no_start_before_s=0.0, list_next_s=turn.now)
     turn.log(ev.Kind.RELOADED, None, "the configuration changed")
     for node in tuple(turn.group.nodes.values()):
-        turn.update(node.index, probe=None)
+        turn.update(node.index, probe=None, retry_s=0.0)
     measure.decide(turn)
 
 

@@ -28,7 +28,7 @@ def ask(turn: Turn) -> None:
         return
     for node in tuple(turn.group.nodes.values()):
         turn.update(node.index, health=health.aged(turn.group.spec.health, node.health, turn.now))
-        if node.state in _PROBED and node.linked and node.mac is not None:
+        if _is_asked(node):
             _probe(turn, turn.node(node.index), probe.Tick())
     _resolve(turn)
 
@@ -44,9 +44,29 @@ def answered(turn: Turn, answer: Answer) -> None:
 
 
 def wake_s(group: Group) -> float:
-    """When ``ask`` has something to do next."""
-    due = [n.probe.wake_s for n in group.nodes.values() if n.probe is not None and n.linked]
-    return min(due, default=float("inf"))
+    """When ``ask`` has something to do next: never before it would do it."""
+    if group.datapath is None:
+        return float("inf")
+    asked = (node.probe for node in group.nodes.values() if _is_asked(node))
+    return min((probe.wake_s for probe in asked if probe is not None), default=float("inf"))
+
+
+def announce(turn: Turn) -> None:
+    """Tell everybody the address's hardware address, now that the switch answers for it.
+
+    A client that asked while nobody answered would ask again only a second later.
+    """
+    group, primary = turn.group, turn.group.nodes.get(PRIMARY_INDEX)
+    if group.datapath is None or primary is None or primary.mac is None:
+        return
+    address = group.spec.match.address
+    said = probe.Arp(probe.ArpOp.REQUEST, primary.mac, address, address)
+    frame = probe.Frame(primary.mac, probe.BROADCAST_MAC, said, group.spec.match.vlan)
+    turn.say(Transmit(group.datapath, FLOOD, frame))
+
+
+def _is_asked(node: Node) -> bool:
+    return node.state in _PROBED and node.linked and node.mac is not None
 
 
 def _probe(turn: Turn, node: Node, event: probe.Event) -> None:

@@ -7,6 +7,9 @@ dead may be held by the breaker.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from sncontroller.core import balance, health, slots
 from sncontroller.core.events import Apply, Kind
 from sncontroller.core.layout import PRIMARY_INDEX, Index
@@ -50,11 +53,31 @@ def _breaker(turn: Turn) -> None:
     group = turn.group
     healths = {int(n.index): n.health for n in group.having(*_IN_SIGHT)}
     serving = frozenset(int(n.index) for n in group.serving)
-    state = health.breaker(group.spec.health, healths, serving, turn.now)
-    held = frozenset(state.held)
-    if held and held != group.held:
+    spec = group.spec.health
+    state = health.breaker(spec, healths, serving, turn.now)
+    if state.held - group.held:
         turn.log(Kind.BREAKER, None, state.reason)
-    turn.change(held=held)
+    soon = {i: _suspected(h) if i in serving else h for i, h in healths.items()}
+    waits = health.breaker(spec, soon, serving, turn.now).held & serving
+    turn.change(held=state.held | _still_held(turn, healths), waits=waits)
+
+
+def _suspected(seen: health.Health) -> health.Health:
+    """As if it were dead, when its last probe was bad.
+
+    Probes of all nodes that get lost at one time are not noticed at one time: the first node to
+    look dead waits for the others' next probe.
+    """
+    return seen if not seen.bad else replace(seen, service=health.Verdict.DOWN)
+
+
+def _still_held(turn: Turn, healths: Mapping[int, health.Health]) -> frozenset[int]:
+    """Those held before, while others are only just answering again: they may be the next."""
+    window_s = turn.group.spec.health.breaker.window_s
+    up = (seen.since_s for seen in healths.values() if seen.verdict is health.Verdict.UP)
+    if turn.now - max(up, default=float("-inf")) > window_s:
+        return frozenset()
+    return frozenset(i for i in turn.group.held & healths.keys() if healths[i].link_up)
 
 
 def _advance(turn: Turn, node: Node) -> None:
@@ -105,13 +128,17 @@ def _lost(turn: Turn, node: Node) -> bool:
     """Take a node out that is dead."""
     if not node.linked:
         why = "its port is gone" if node.port is None else "its link is down"
-    elif node.health.verdict is health.Verdict.DOWN and node.index not in turn.group.held:
+    elif node.health.verdict is health.Verdict.DOWN and not _is_spared(turn, node):
         why = node.health.reason
     else:
         return False
     turn.go(node, Trigger.DIE, why)
     turn.log(Kind.FAILED, node.name, why)
     return True
+
+
+def _is_spared(turn: Turn, node: Node) -> bool:
+    return node.index in turn.group.held or node.index in turn.group.waits
 
 
 def _drained(turn: Turn, node: Node) -> None:
@@ -135,7 +162,10 @@ def _return_or_replace(turn: Turn, node: Node) -> None:
     if not node.asked and node.mac is not None and _fit(turn, node):
         turn.go(node, Trigger.LINKED, "it answers again")
         _advance(turn, turn.node(node.index))
-    elif node.ours and turn.now - node.since_s >= RETURN_WITHIN_S:
+        return
+    if node.health.damped and not node.asked:
+        node = turn.update(node.index, reason=node.health.reason)
+    if node.ours and turn.now - node.since_s >= RETURN_WITHIN_S:
         turn.go(node, Trigger.GIVE_UP, f"{node.reason}; not back in {RETURN_WITHIN_S:.0f} s")
 
 

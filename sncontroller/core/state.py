@@ -120,6 +120,8 @@ class Group:
     """After a permanent error, no new node before this."""
     held: frozenset[int] = frozenset()
     """Nodes that the breaker keeps in rotation."""
+    waits: frozenset[int] = frozenset()
+    """Nodes that it would keep if those whose last probe was bad turn out to be dead too."""
     view: View | None = None
     """What the switch was last told, ``None`` when that is not known."""
     apply_again_s: float | None = None

@@ -27,6 +27,8 @@ class PortRecord:
     """None until the daemon has configured it, and -1 when it could not."""
     tags: Mapping[str, str]
     error: str = ""
+    down: bool = False
+    """Whether its link is known to be down; so is that of an interface that has gone."""
 
 
 class Ovsdb:
@@ -38,7 +40,7 @@ class Ovsdb:
 
     def ports(self) -> dict[str, PortRecord]:
         """Every interface by name."""
-        columns = "--columns=name,ofport,external_ids,error"
+        columns = "--columns=name,ofport,external_ids,error,link_state"
         said = json.loads(self._vsctl("--format=json", columns, "list", "interface"))
         return {row[0]: _record(*row) for row in said["data"]}
 
@@ -100,12 +102,13 @@ class Ovsdb:
         return "Open vSwitch" if self._remote is None else f"Open vSwitch at {self._remote}"
 
 
-def _record(name: str, ofport: Any, external_ids: Any, error: Any) -> PortRecord:
+def _record(name: str, ofport: Any, external_ids: Any, error: Any, link: Any) -> PortRecord:
     return PortRecord(
         name=name,
         ofport=ofport if isinstance(ofport, int) else None,
         tags=dict(external_ids[1]),
         error=error if isinstance(error, str) else "",
+        down=link == "down",
     )
 
 

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sncontroller.lab.ovs import LabError, program
+from sncontroller.lab.programs import LabError, dies_with_parent, last_lines
 
 
 class Child:
@@ -36,7 +36,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as written:
             self.process = subprocess.Popen(
-                [program("setpriv"), "--pdeathsig", "KILL", "--", *command],
+                [*dies_with_parent(), *command],
                 stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipes else written,
                 stderr=written,
@@ -64,7 +64,7 @@ class Child:
 
     def last_words(self, lines: int = 15) -> str:
         """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return last_lines(self.log, lines)
 
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""

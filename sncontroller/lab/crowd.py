@@ -5,12 +5,13 @@ Owns that process and the thread that reads what it reports.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
 from sncontroller.lab.child import Child
 from sncontroller.lab.clients import Orders, Plan
-from sncontroller.lab.ovs import LabError
+from sncontroller.lab.programs import LabError
 from sncontroller.lab.samples import Traffic
 
 
@@ -71,7 +72,8 @@ class Crowd:
         self._reader.join()
         for pipe in (self._child.process.stdin, self._child.process.stdout):
             if pipe is not None:
-                _close(pipe)
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
     def _read(self) -> None:
         assert self._child.process.stdout is not None
@@ -80,10 +82,3 @@ class Crowd:
             with self._lock:
                 self._samples.append(sample)
                 self._fresh.append(sample)
-
-
-def _close(pipe: object) -> None:
-    try:
-        pipe.close()  # type: ignore[attr-defined]
-    except BrokenPipeError:
-        pass

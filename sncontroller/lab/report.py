@@ -44,11 +44,11 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class AfterMath:
+class Aftermath:
     """What was found when all was over."""
 
     foreign_flows_identical: bool
-    leftovers: Mapping[str, tuple[str, ...]]
+    leftovers: tuple[str, ...]
     machine: Mapping[str, Any]
     clean_up_problems: tuple[str, ...] = ()
 
@@ -127,7 +127,8 @@ class Report:
     drains: tuple[Drain, ...]
     phases: tuple[Mapping[str, Any], ...]
     events: tuple[Mapping[str, Any], ...]
-    leftovers: Mapping[str, tuple[str, ...]]
+    leftovers: tuple[str, ...]
+    """What is still there after the clean-up, one line each."""
     foreign_flows_identical: bool
     machine: Mapping[str, Any]
 
@@ -140,7 +141,7 @@ class Report:
         return plain
 
 
-def report(record: Record, after: AfterMath) -> Report:
+def report(record: Record, after: Aftermath) -> Report:
     """The findings of a run."""
     alone = window(record, Phase.ALONE, record.scenario.ramp_alone_s + _SETTLING_S)
     peak = window(record, Phase.PEAK, _SETTLING_S)
@@ -168,7 +169,8 @@ def phases(record: Record) -> tuple[tuple[Phase, float, float], ...]:
     """Each phase that was played, from when to when."""
     at: dict[str, list[float]] = {}
     for before, moment in pairwise((*record.moments[:1], *record.moments)):
-        at.setdefault(before.phase, []).append(moment.time_s - record.began_s)
+        times = (before.time_s - record.began_s, moment.time_s - record.began_s)
+        at.setdefault(moment.phase, []).extend(times)
     return tuple((Phase(name), min(times), max(times)) for name, times in at.items())
 
 
@@ -251,7 +253,7 @@ def _events(record: Record) -> Iterator[dict[str, Any]]:
 
 def _problems(
     record: Record,
-    after: AfterMath,
+    after: Aftermath,
     connections: Connections,
     nodes: Nodes,
     throughput: Throughput,
@@ -276,7 +278,5 @@ def _problems(
         )
     if not after.foreign_flows_identical:
         yield "the bridge's other entries are not what they were"
-    for what, names in after.leftovers.items():
-        if names:
-            yield f"{what} left behind: {', '.join(names)}"
+    yield from (f"left behind: {line}" for line in after.leftovers)
     yield from (*record.late, *after.clean_up_problems)

@@ -35,7 +35,10 @@ class Phase(StrEnum):
     """Users leave; secondaries drain, wait for their long-lived connections and go."""
     QUIET = "quiet"
     """The primary alone again."""
+    DETACHED = "detached"
+    """The bridge is given back; traffic goes on a while, past us."""
     DONE = "done"
+    """The connections end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class Scenario:
     drain_hold_s: float = 5.0
     """So long a draining node's long-lived connections are kept open."""
     quiet_s: float = 3.0
-    patience_s: float = 50.0
+    detached_s: float = 3.0
+    patience_s: float = 80.0
     """A phase that waits for something does so this long."""
     hold_per_node: int = 6
     hold_most: int = 60
@@ -74,6 +78,7 @@ class Scenario:
             Phase.KILLED: self.killed_s,
             Phase.PEAK: self.peak_s,
             Phase.QUIET: self.quiet_s,
+            Phase.DETACHED: self.detached_s,
         }
         return fixed.get(phase, self.patience_s)
 
@@ -93,7 +98,8 @@ def quick(one_node_users: float, kill_controller: bool) -> Scenario:
         ramp_fall_s=1.0,
         drain_hold_s=2.0,
         quiet_s=1.0,
-        patience_s=30.0,
+        detached_s=1.5,
+        patience_s=60.0,
         hold_per_node=4,
         expected_gain=2.0,
     )
@@ -147,6 +153,7 @@ def users(scenario: Scenario, phase: Phase, elapsed_s: float) -> int:
         Phase.RISE: (alone, peak, scenario.ramp_rise_s),
         Phase.FALL: (peak, quiet, scenario.ramp_fall_s),
         Phase.QUIET: (quiet, quiet, 1.0),
+        Phase.DETACHED: (quiet, quiet, 1.0),
         Phase.DONE: (0.0, 0.0, 1.0),
     }
     first, last, ramp_s = curve.get(phase, (peak, peak, 1.0))
@@ -185,7 +192,7 @@ def _nodes_missing(scenario: Scenario, group: GroupSeen | None) -> str | None:
 def _held(scenario: Scenario, progress: Progress, moment: Moment) -> Progress:
     """Long-lived connections come with every node, and go some time after its drain began."""
     now, group = moment.time_s, moment.group
-    if progress.phase in (Phase.FALL, Phase.QUIET):
+    if progress.phase in (Phase.FALL, Phase.QUIET, Phase.DETACHED, Phase.DONE):
         return _released(scenario, progress, moment)
     serving = group.serving if group else ()
     wanted = scenario.hold_per_node * max(1, len(serving))

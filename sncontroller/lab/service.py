@@ -15,8 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sncontroller.lab.net import INNER
-from sncontroller.lab.ovs import program
+from sncontroller.lab.namespaces import INNER
+from sncontroller.lab.programs import program
 
 PAGE_BYTES = 8192
 RATE_BPS = 8_000_000

@@ -7,28 +7,34 @@ here are nobody else's.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
+from sncontroller.core.hypervisor import Owner
 from sncontroller.core.layout import group_origin, origin
+from sncontroller.hypervisors import base
 from sncontroller.lab.clients import Plan
 from sncontroller.lab.controller import Endpoints
 from sncontroller.lab.net import Host, Link
-from sncontroller.lab.ovs import LabError, PrivateOvs
+from sncontroller.lab.ovs import PrivateOvs
+from sncontroller.lab.programs import LabError
 from sncontroller.lab.service import Service
 
-GROUP, BRIDGE, PRIMARY_PORT = "web", "br0", "vm1"
+OWNER, GROUP, BRIDGE, PRIMARY_PORT = "demo", "web", "br0", "vm1"
 PRIMARY_NODE = f"{GROUP}-1"
 ADDRESS, PROBE_SOURCE = "10.0.0.10", "10.0.0.254"
 SUBNET, SECONDARIES = "10.0.0.0/24", "10.0.0.20-10.0.0.60"
 CLIENTS = ("10.0.0.101", "10.0.0.102", "10.0.0.103", "10.0.0.104")
+THINK_S = 0.2
+"""Users' mean pause between two requests."""
 _SERVES_WITHIN_S = 15.0
 
 FOREIGN_FLOWS = (
@@ -50,8 +56,8 @@ class Setting:
     max_nodes: int = 4
     quick: bool = False
     seed: int = 1
-    service: Service = Service()
-    endpoints: Endpoints = Endpoints()
+    service: Service = field(default_factory=Service)
+    endpoints: Endpoints = field(default_factory=Endpoints)
 
     @property
     def configuration(self) -> Path:
@@ -65,6 +71,7 @@ class Setting:
             port=self.service.port,
             sources=CLIENTS,
             page_bytes=self.service.page_bytes,
+            think_s=THINK_S,
             seed=self.seed,
         )
 
@@ -88,7 +95,7 @@ HYPERVISORS: Mapping[str, Callable[[Setting, PrivateOvs], dict[str, Any]]] = {
 
 _CONFIGURATION = """\
 # The controller's configuration of this demo. To try a change of it: sncontroller check FILE
-controller: demo              # tag on everything that the controller creates
+controller: {owner}              # tag on everything that the controller creates
 poll_interval_s: 0.5
 
 groups:
@@ -103,7 +110,7 @@ groups:
       min: 1
       max: {max_nodes}
       high: 0.8               # above it for high_for_s: one node more
-      low: 0.3                # below it for low_for_s: one node less
+      low: 0.35               # below it for low_for_s: one node less
       high_for_s: {high_for_s}
       low_for_s: {low_for_s}
       up_cooldown_s: {cooldown_s}
@@ -121,6 +128,7 @@ def configuration(setting: Setting, section: Mapping[str, Any]) -> str:
     plugin = {"plugin": setting.hypervisor, **section}
     lines = yaml.safe_dump(plugin, sort_keys=False, width=90).splitlines()
     return _CONFIGURATION.format(
+        owner=OWNER,
         group=GROUP,
         bridge=BRIDGE,
         address=ADDRESS,
@@ -185,11 +193,28 @@ class Stage:
         ours = {line for line in lines if is_ours(line)}
         return Entries(tuple(sorted(ours)), tuple(sorted(set(lines) - ours)))
 
-    def _bridge(self) -> None:
-        """A bridge that others use: its controller is configured first, as that flushes flows."""
-        self.ovs.add_bridge(
-            BRIDGE, fail_mode="secure", controller=self.setting.endpoints.target, dpid=0xDE30
+    def remove_secondaries(self) -> None:
+        """Ensure that no node is left, however far the controller has come."""
+        plugin = base.load(self.setting.hypervisor)
+        section = HYPERVISORS[self.setting.hypervisor](self.setting, self.ovs)
+        nodes = plugin(plugin.Config(**section), Owner(OWNER, GROUP))
+        for node in nodes.list_nodes():
+            nodes.stop_node(node.name)
+
+    def invitation(self) -> str:
+        """How to look around in the lab from another terminal."""
+        pid, rest = os.getpid(), self.setting.endpoints.rest
+        return (
+            f"The lab stays. In another terminal: nsenter -t {pid} -n -m\n"
+            f"then e.g. export OVS_RUNDIR={self.ovs.directory}; ovs-ofctl -O OpenFlow13"
+            f" dump-flows {BRIDGE}; curl {rest}/v1/status\n"
+            "Ctrl-C ends it."
         )
+
+    def _bridge(self) -> None:
+        """A bridge that others use, without a controller."""
+        self.ovs.add_bridge(BRIDGE, dpid=0xDE30)
+        self.ovs.ofctl("del-flows", BRIDGE)
         for group in FOREIGN_GROUPS:
             self.ovs.ofctl("add-group", BRIDGE, group)
         for flow in FOREIGN_FLOWS:

@@ -38,7 +38,7 @@ class MalformedError(ValueError):
 
 
 def encoded(frame: Frame) -> bytes:
-    """The frame's bytes, checksums filled in; neither padded to 60 bytes nor with an FCS."""
+    """The frame's bytes, checksums filled in, padded as Ethernet asks, without an FCS."""
     out = packet.Packet()
     layers = _LAYERS[type(frame.packet)](frame.packet)
     ether_type = ETH_TYPE_ARP if isinstance(frame.packet, Arp) else ETH_TYPE_IP

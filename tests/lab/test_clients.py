@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sncontroller.lab.clients import Clients, Orders, Plan
-from sncontroller.lab.ovs import program
+from sncontroller.lab.programs import program
 from sncontroller.lab.samples import Traffic
 from sncontroller.lab.service import Service
 

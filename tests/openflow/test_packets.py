@@ -81,7 +81,7 @@ FRAMES = st.builds(Frame, MACS, MACS, PACKETS, st.none() | st.integers(0, 4095))
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071), written anew: 0 over data that carries its own."""
     words = struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2))
-    total = sum(words)
+    total: int = sum(words)
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -97,7 +97,7 @@ def test_round_trip(frame: Frame, padding: bytes) -> None:
 def test_checksums(frame: Frame) -> None:
     """IPv4, TCP, UDP and ICMP checksums hold by an independent calculation."""
     ip = encoded(replace(frame, vlan_id=None))[14:]
-    header, body = ip[:20], ip[20:]
+    header, body = ip[:20], ip[20 : int.from_bytes(ip[2:4])]
     assert checksum(header) == 0
     pseudo = header[12:20] + struct.pack("!HH", header[9], len(body))
     sums_pseudo = isinstance(frame.packet, (Tcp, Udp))
@@ -496,7 +496,7 @@ def test_connection_of_an_earlier_controller_is_cleared(node: Node) -> None:
             time.sleep(0.01)
     finally:
         node.service.send_signal(signal.SIGCONT)
-    again, results = prober.start(time.monotonic()), []
+    again, results = prober.start(time.monotonic()), list[Result]()
     while len(results) < 2:
         again, actions = node.turn(prober, again)
         results += [action for action in actions if isinstance(action, Result)]
@@ -508,7 +508,7 @@ def test_connection_of_an_earlier_controller_is_cleared(node: Node) -> None:
 def test_primary_is_found_by_arp(node: Node, source: IPv4Address) -> None:
     """A node with the address on its interface says where it is, to nobody's address as well."""
     search = Resolver(OWN, OUR_MAC, source, retry_s=0.2)
-    state, found = search.start(time.monotonic()), ()
+    state, found = search.start(time.monotonic()), tuple[Resolved, ...]()
     while not found:
         packet = node.receive(state.wake_s)
         event = Tick() if packet is None else Received(packet, 5)

@@ -1,0 +1,223 @@
+"""``python -m sncontroller.lab.demo``: the product's main job, on real traffic, on this machine.
+
+Owns the command line, the verdict and what is written: see docs/demo.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+
+from sncontroller.lab.isolation import isolate
+from sncontroller.lab.leftovers import Scope, leftovers, snapshot
+from sncontroller.lab.play import Play, Played
+from sncontroller.lab.programs import LabError, MissingError, program, require_root
+from sncontroller.lab.report import Aftermath, Drain, Latency, Report, report
+from sncontroller.lab.scenario import Scenario, quick
+from sncontroller.lab.service import Service
+from sncontroller.lab.stage import HYPERVISORS, OWNER, THINK_S, Setting
+
+MARK = "SNCONTROLLER_DEMO"
+"""In the environment of every process of a run: by it they are found, wherever they are."""
+PROGRAMS = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl", "nginx", "ip", "tc", "ss")
+INTERRUPTED = 130
+_WRITTEN = ("report.json", "demo.png", "controller.log", "clients.log", "sncontroller.yaml")
+
+
+@click.command()
+@click.option(
+    "--hypervisor",
+    type=click.Choice(sorted(HYPERVISORS)),
+    envvar="HYPERVISOR",
+    default="netns",
+    show_default=True,
+    help="What the secondaries are made by.  [env: HYPERVISOR]",
+)
+@click.option(
+    "--pinning",
+    type=click.Choice(["conntrack", "learn", "reactive"]),
+    default="conntrack",
+    show_default=True,
+    help="How the switch keeps a connection on its node.",
+)
+@click.option("--quick", "is_quick", is_flag=True, help="Fewer clients, 3 nodes, half a minute.")
+@click.option("--kill-controller", is_flag=True, help="Kill the controller in mid traffic.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the clients' choices.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Where report, picture and logs go.",
+)
+@click.option("--keep", is_flag=True, help="Leave the lab up before the end, until Ctrl-C.")
+def main(
+    hypervisor: str,
+    pinning: str,
+    is_quick: bool,
+    kill_controller: bool,
+    seed: int,
+    output: Path,
+    keep: bool,
+) -> NoReturn:
+    """One saturated VM becomes an elastic group, and one VM again, under real traffic.
+
+    Everything runs in network namespaces of its own on a private Open vSwitch. Exit code 0: all
+    expectations held; 1: not, with the reasons; 2: something is missing on this machine.
+    """
+    service = Service()
+    users = one_node_users(service)
+    scenario = Scenario(users, kill_controller=kill_controller)
+    if is_quick:
+        scenario = quick(users, kill_controller)
+    output = output.absolute()
+    setting = Setting(output, pinning, hypervisor, scenario.max_nodes, is_quick, seed, service)
+    try:
+        sys.exit(run(setting, scenario, keep, Console()))
+    except MissingError as error:
+        fail(str(error), 2)
+    except LabError as error:
+        fail(str(error), 1)
+    except KeyboardInterrupt:
+        fail("interrupted; everything was cleaned up", INTERRUPTED)
+
+
+def run(setting: Setting, scenario: Scenario, keep: bool, console: Console) -> int:
+    """Play the demo, write and show what was found: the exit code."""
+    require_root("the demo")
+    for name in PROGRAMS:
+        program(name)
+    os.environ[MARK] = str(os.getpid())
+    isolate()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    clear(setting.output)
+    marks = (f"{MARK}={os.getpid()}", f"SNCONTROLLER_NODE={OWNER}/")
+    before = snapshot(Scope(marks=marks))
+    try:
+        played = Play(setting, scenario, console, keep).run()
+    except BaseException:
+        for line in leftovers(before):
+            console.print(f"left behind: {line}", markup=False, highlight=False)
+        raise
+    left = (*(f"entry {line}" for line in played.after.ours), *leftovers(before))
+    found = report(played.record, aftermath(played, left))
+    write(setting, played, found)
+    for line in summary(setting, found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0 if found.ok else 1
+
+
+def one_node_users(service: Service) -> float:
+    """Users whose requests are one node's capacity, if they are answered at once."""
+    return service.answers_per_s * THINK_S
+
+
+def aftermath(played: Played, left: tuple[str, ...]) -> Aftermath:
+    """What there is to say about what the run left."""
+    identical = played.before.foreign == played.after.foreign
+    return Aftermath(identical, left, machine(), played.problems)
+
+
+def clear(output: Path) -> None:
+    """Take away what an earlier run wrote."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in _WRITTEN:
+        (output / name).unlink(missing_ok=True)
+    shutil.rmtree(output / "nodes", ignore_errors=True)
+
+
+def write(setting: Setting, played: Played, found: Report) -> None:
+    """Write the report and the picture."""
+    from sncontroller.lab.plot import draw
+
+    text = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
+    (setting.output / "report.json").write_text(text + "\n")
+    draw(played.record, setting.service.answers_per_s, setting.output / "demo.png")
+
+
+def machine() -> dict[str, Any]:
+    """What the run's figures depend on."""
+    switch = subprocess.run(
+        [program("ovs-vswitchd"), "--version"], capture_output=True, text=True
+    ).stdout
+    server = subprocess.run([program("nginx"), "-v"], capture_output=True, text=True).stderr
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "open_vswitch": switch.splitlines()[0].rpartition(" ")[2] if switch else "unknown",
+        "nginx": server.strip().rpartition("/")[2] or "unknown",
+    }
+
+
+def summary(setting: Setting, found: Report) -> Iterator[str]:
+    """The findings for a reader."""
+    rate, nodes, made = found.throughput, found.nodes, found.connections
+    alone, peak = found.latency_ms["alone"], found.latency_ms["peak"]
+    width = 22
+    heading = f"at the peak, {nodes.peak} nodes"
+    yield ""
+    yield f"{'':14}{'the primary alone':>{width}}{heading:>{width}}"
+    gain = f"   {rate.gain:.1f} times"
+    yield f"{'requests/s':14}{rate.alone:>{width}.0f}{rate.peak:>{width}.0f}{gain}"
+    for name in ("p50", "p99"):
+        yield f"{'latency ' + name:14}{_ms(alone, name):>{width}}{_ms(peak, name):>{width}}"
+    yield ""
+    yield (
+        f"connections   {made.made} made, {made.held} of them held open; "
+        f"{made.failed} failed, {made.moved} moved to another node"
+    )
+    yield f"nodes         1, {nodes.peak} at the peak, {nodes.end} at the end"
+    yield from (_drain(drain) for drain in found.drains)
+    yield f"others' flows {'as before' if found.foreign_flows_identical else 'CHANGED'}"
+    yield f"left behind   {', '.join(found.leftovers) or 'nothing'}"
+    yield f"took          {found.took_s:.0f} s"
+    yield ""
+    yield f"{_shown(setting.output)}/: {', '.join(_WRITTEN)}"
+    yield from (f"PROBLEM: {problem}" for problem in found.problems)
+    yield "All expectations held." if found.ok else "Not all expectations held."
+
+
+def _drain(drain: Drain) -> str:
+    gone = "still there" if drain.gone_s is None else f"gone at {drain.gone_s:.0f} s"
+    return (
+        f"  {drain.node:12}drained from {drain.began_s:.0f} s, waited {drain.waited_s:.0f} s for "
+        f"{drain.held} long-lived connections, {gone}"
+    )
+
+
+def _ms(latency: Latency, name: str) -> str:
+    value = getattr(latency, name)
+    return "-" if value is None else f"{value:.0f} ms"
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def fail(reason: str, status: int) -> NoReturn:
+    """End with one line of reason."""
+    click.echo(f"demo: {reason}", err=True)
+    sys.exit(status)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
