@@ -24,7 +24,7 @@ if [ ! -e "$stamp" ]; then
 fi
 
 export PIP_CACHE_DIR="${PIP_CACHE_DIR:-$PWD/build/pip-cache}"
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS=ignore
 pip=(.venv/bin/python -m pip install --quiet)
 echo "setup: installing the project into .venv"
 "${pip[@]}" --upgrade 'pip >= 25.3' || refuse "pip could not fetch a pip with --build-constraint"

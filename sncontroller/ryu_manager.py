@@ -93,10 +93,10 @@ def register_options() -> None:
 class Stop:
     """Ends the main green thread from anywhere, with Ryu's own clean-up still to come.
 
-    Python's default is to raise KeyboardInterrupt in whatever green thread happens to run: there it
-    is logged as an error and lost, or it kills eventlet's hub together with every timer that
-    closing an application may need. Here a signal only writes a byte to a pipe, which also wakes
-    the hub at once for any other signal handler that an application installs.
+    Python's default for Ctrl-C is to raise KeyboardInterrupt in whatever green thread happens to
+    run; where that is not the hub, it is logged as that thread's error and lost. SIGTERM closes no
+    application at all. Here a signal only writes a byte to a pipe, which also wakes the hub at once
+    for any other signal handler that an application installs.
     """
 
     def __init__(self) -> None:

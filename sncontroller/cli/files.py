@@ -25,6 +25,7 @@ FILE = click.argument("file", metavar="FILE", type=click.Path())
 @FILE
 @click.option(
     "--listen",
+    metavar="HOST:PORT",
     type=shell.Endpoint(),
     default="127.0.0.1:6653",
     show_default=True,
@@ -33,6 +34,7 @@ FILE = click.argument("file", metavar="FILE", type=click.Path())
 )
 @click.option(
     "--rest",
+    metavar="HOST:PORT",
     type=shell.Endpoint(),
     default="127.0.0.1:8080",
     show_default=True,
@@ -121,6 +123,7 @@ Examples:
 @click.option("--group", "name", metavar="NAME", help="Only this group.")
 @click.option(
     "--nodes",
+    metavar="N",
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,

@@ -162,6 +162,7 @@ def of_ports(command: F) -> F:
     ports = click.option(
         "--port",
         "ports",
+        metavar="NAME=NUMBER",
         multiple=True,
         type=Pair("NUMBER", _port_number),
         help="OpenFlow number of a port; repeatable.",
@@ -169,6 +170,7 @@ def of_ports(command: F) -> F:
     macs = click.option(
         "--mac",
         "macs",
+        metavar="NAME=MAC",
         multiple=True,
         type=Pair("MAC", _mac),
         help="Hardware address behind the primary's port.",

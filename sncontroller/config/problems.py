@@ -17,7 +17,12 @@ class Problem:
 
     def __str__(self) -> str:
         where = "" if self.line is None else f" (line {self.line})"
-        return f"{self.path}: {self.message}{where}"
+        return _on_one_line(f"{self.path}: {self.message}{where}")
+
+
+def _on_one_line(text: str) -> str:
+    """The text with everything escaped that a terminal would not print."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 class ConfigError(Exception):

@@ -42,7 +42,9 @@ def schema() -> dict[str, Any]:
 
 def _one_or_list(array: dict[str, Any]) -> dict[str, Any]:
     """Also accepts a single item, as the model does before it validates."""
-    about = {key: array.pop(key) for key in ("title", "description", "default") if key in array}
+    about: dict[str, Any] = {
+        key: array.pop(key) for key in ("title", "description", "default") if key in array
+    }
     return {**about, "anyOf": [array["items"], array]}
 
 

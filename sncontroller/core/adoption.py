@@ -93,6 +93,7 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
             reason="found on the switch",
             health=health.adopted(spec.health, turn.now),
             quiet_since_s=turn.now,
+            asked=state is State.DRAINING,  # who wanted it is not on the switch: it goes on
         )
     slots = _slots(installed.groups.get(layout.select_group(zone)))
     turn.change(

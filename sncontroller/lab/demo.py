@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
+from sncontroller.lab.guard import mark
 from sncontroller.lab.isolation import isolate
 from sncontroller.lab.leftovers import Scope, leftovers, snapshot
 from sncontroller.lab.play import Play, Played
@@ -29,8 +30,6 @@ from sncontroller.lab.scenario import Scenario, quick
 from sncontroller.lab.service import Service
 from sncontroller.lab.stage import HYPERVISORS, OWNER, THINK_S, Setting
 
-MARK = "SNCONTROLLER_DEMO"
-"""In the environment of every process of a run: by it they are found, wherever they are."""
 PROGRAMS = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl", "nginx", "ip", "tc", "ss")
 INTERRUPTED = 130
 _WRITTEN = ("report.json", "demo.png", "controller.log", "clients.log", "sncontroller.yaml")
@@ -99,12 +98,11 @@ def run(setting: Setting, scenario: Scenario, keep: bool, console: Console) -> i
     require_root("the demo")
     for name in PROGRAMS:
         program(name)
-    os.environ[MARK] = str(os.getpid())
+    marks = (mark(), f"SNCONTROLLER_NODE={OWNER}/")
     isolate()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     clear(setting.output)
-    marks = (f"{MARK}={os.getpid()}", f"SNCONTROLLER_NODE={OWNER}/")
     before = snapshot(Scope(marks=marks))
     try:
         played = Play(setting, scenario, console, keep).run()

@@ -103,7 +103,7 @@ def _nodes(axis: Any, record: Record) -> None:
             span = (start, length * 1.02)
             axis.broken_barh([span], (names.index(node.name) - 0.4, 0.8), color=colour, lw=0)
     axis.set_yticks(range(len(names)), names)
-    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.set_ylim(-0.6, len(names) + 0.3)
     axis.set_ylabel("nodes")
     seen = {n.state for m in record.moments if m.group for n in m.group.present}
     patches = [Patch(color=c, label=state) for state, c in STATE_COLOURS.items() if state in seen]
@@ -159,7 +159,13 @@ def _marks(axes: Sequence[Any], record: Record) -> None:
         axes[0].annotate(text, (at_s, height), ha="center", va="center", color=colour, fontsize=8)
         axes[0].axvline(at_s, ymax=height / top - 0.03, color=colour, lw=0.6, alpha=0.5)
     for mark in record.marks:
-        axes[0].axvline(mark.time_s - record.began_s, color="#cb181d", lw=1.0, ls="--", alpha=0.7)
+        at_s = mark.time_s - record.began_s
+        style: dict[str, Any] = {"color": "#cb181d", "alpha": 0.8}
+        axes[0].axvline(at_s, lw=1.0, ls="--", **style)
+        text = mark.what.replace("_", " ")
+        axes[0].annotate(
+            text, (at_s, 0.03 * top), rotation=90, ha="right", va="bottom", fontsize=7, **style
+        )
 
 
 def _names(moments: Sequence[Moment]) -> list[str]:

@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sncontroller.lab.guard import end_with_demo
 from sncontroller.lab.namespaces import INNER
 from sncontroller.lab.programs import program
 
@@ -114,6 +115,7 @@ def main() -> None:
     configuration = service.lay_out(given.node, given.directory)
     subprocess.run(service.shaping, check=True)
     nginx = program("nginx")
+    end_with_demo()
     os.execv(nginx, (nginx, "-c", str(configuration)))
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from sncontroller.attach import attach, detach, require_primaries_alone
 from sncontroller.bridge import Bridge, Entries, Switch
 from sncontroller.errors import OperatorError, RefusedError
 from sncontroller.offline import answered_by_switch, handbacks
-from tests.dataplane.configured import configured, text
+from tests.dataplane.configured import configured
 from tests.dataplane.world import BRIDGE, Client, World, group_spec
 
 NOBODY = "tcp:127.0.0.1:16653"
@@ -359,73 +356,3 @@ def test_secondaries_hold_a_detach_back(world: World, bridge: Bridge) -> None:
     )
     detach(bridge)
     require_primaries_alone(bridge)
-
-
-# As a process -----------------------------------------------------------------------------------
-
-
-def cli(world: World, *arguments: str, before: tuple[str, ...] = ()) -> tuple[int, str, str]:
-    """Exit code, output and errors of ``sncontroller``."""
-    done = subprocess.run(
-        [*before, sys.executable, "-m", "sncontroller.cli", *arguments],
-        env={**world.ovs.environment, "OVS_DB": world.ovs.db},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_the_commands(world: World, tmp_path: Path) -> None:
-    """Attach and detach as an operator types them."""
-    code, out, err = cli(world, "attach", BRIDGE, "--controller", NOBODY)
-    assert (code, err) == (0, "")
-    assert out == f"br0: controller {NOBODY} set, fail_mode secure, 1 flow as before\n"
-
-    code, out, err = cli(world, "detach", BRIDGE, "--json")
-    assert (code, err) == (0, "")
-    assert re.search(r'"changed": true,', out)
-    assert '"flows": 1' in out
-
-
-def test_what_the_commands_say_when_they_cannot(world: World, tmp_path: Path) -> None:
-    """One line each, and the exit code."""
-    assert cli(world, "attach", "br9") == (
-        2,
-        "",
-        f"sncontroller: no bridge br9; Open vSwitch at {world.ovs.db} has: br0\n",
-    )
-    nowhere = f"unix:{tmp_path}/nothing.sock"
-    assert cli(world, "attach", BRIDGE, "--ovsdb", nowhere) == (
-        2,
-        "",
-        f"sncontroller: Open vSwitch at {nowhere} is not running: its database does not answer; "
-        "start it (systemctl start openvswitch-switch), or name its socket with --ovsdb\n",
-    )
-    nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
-    assert cli(world, "attach", BRIDGE, before=nobody) == (
-        2,
-        "",
-        f"sncontroller: no permission to speak to Open vSwitch at {world.ovs.db}; "
-        "run as root (sudo)\n",
-    )
-
-
-def test_detach_asks_for_the_configuration(world: World, tmp_path: Path) -> None:
-    """While an address would be nobody's, detach refuses; with the file, or --purge, it goes."""
-    spec = group_spec(arp="switch")
-    world.add_nodes(spec, 1)
-    world.install(spec)
-    file = tmp_path / "sn.yaml"
-    file.write_text(text(spec))
-
-    code, _, err = cli(world, "detach", BRIDGE)
-    assert (code, err) == (
-        1,
-        "sncontroller: br0 answers ARP for the address of group number 161 (arp: switch); "
-        "give --config FILE to keep it reachable, or --purge to give it up\n",
-    )
-    assert cli(world, "detach", BRIDGE, "--config", str(file))[0] == 0
-    assert len(world.dump()) == 3
-    assert cli(world, "detach", BRIDGE, "--purge")[0] == 0
-    assert world.dump() == ()

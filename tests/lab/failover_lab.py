@@ -26,7 +26,7 @@ import yaml
 
 from sncontroller import config, installed
 from sncontroller.bridge import Entries
-from sncontroller.core import layout, ofctl
+from sncontroller.core import ofctl
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.plan import Older, PlanNode, View, desired
 from sncontroller.lab.controller import Controller, Endpoints
@@ -91,19 +91,16 @@ class Visitor(Client):
     """A client host with the agent that times every connection."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__(_Agentless(host))
-        self.host = host
+        super().__init__(_OtherAgent(host.ovs, host.bridge, host.name, host.link))
 
 
-class _Agentless:
-    """A host on which another agent is started than the one that ``Client`` names."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
+class _OtherAgent(Host):
+    """The same host, on which another agent is started than the one that ``Client`` names."""
 
     def popen(self, *_: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start our agent, whatever was asked for."""
         command = (sys.executable, "-m", "tests.lab.failover_agent")
-        return self._host.popen(*command, cwd=REPOSITORY, **options)
+        return super().popen(*command, cwd=REPOSITORY, **options)
 
 
 class Lab:
@@ -125,9 +122,7 @@ class Lab:
         self.primary = stack.enter_context(
             Host(self.ovs, BRIDGE, "vm1", Link(f"{ADDRESS}/24", mac="02:00:00:00:01:01"))
         )
-        self.client = stack.enter_context(
-            Host(self.ovs, BRIDGE, "cli1", Link("10.0.0.101/24"))
-        )
+        self.client = stack.enter_context(Host(self.ovs, BRIDGE, "cli1", Link("10.0.0.101/24")))
         self.serve_primary()
         self.write()
         self.controller = Controller(
@@ -161,7 +156,8 @@ class Lab:
                 "interval_s": 0.2,
                 "fall": 3,
             },
-            "drain": {"idle_s": 1},
+            "drain": {"idle_s": 1, "deadline_s": 60},
+            "pin": {"fin_idle_s": 1},
             "scaling": {"policy": "manual", "min": 1, "max": 6, "nodes": 3},
             "hypervisor": self.hypervisor(),
         }
@@ -263,13 +259,15 @@ class Lab:
         self.until(lambda: self.events(kind, node, since), f"no event {kind} of {node}")
         return self.events(kind, node, since)[0]
 
+    def serving(self) -> set[str]:
+        """The nodes that take new flows."""
+        return {name for name, state in self.states().items() if state == "active"}
+
     def active(self, *names: str) -> None:
         """Wait until exactly these nodes serve and the switch has been told."""
 
         def holds() -> bool:
-            states = self.states()
-            serving = {name for name, state in states.items() if state == "active"}
-            return serving == set(names) and bool(self.group()["live"])
+            return self.serving() == set(names) and bool(self.group()["live"])
 
         self.until(holds, f"{names} are not what serves")
 
@@ -288,7 +286,8 @@ class Lab:
         except OSError as error:
             return f"the controller does not answer: {error}"
         nodes = [f"{n['name']} {n['state']} {n['slots']}: {n['reason']}" for n in group["nodes"]]
-        events = [f"{e['time_s']:.2f} {e['kind']} {e['node']}: {e['reason']}" for e in group["events"]]
+        told = "{time_s:.2f} {kind} {node}: {reason}"
+        events = [told.format(**event) for event in group["events"]]
         return "\n".join([*nodes, *events])
 
     # what the switch says
@@ -378,6 +377,3 @@ def visits(agent: Client, running_command: int) -> Visits:
     """What a ``visit`` saw, once it has ended."""
     said: Sequence[Sequence[Any]] = agent.wait(running_command)["visits"]
     return Visits(tuple(Visit(*visit) for visit in said))
-
-
-__all__ = ["ADDRESS", "BRIDGE", "GROUP", "PRIMARY", "Lab", "Visits", "layout", "running", "visits"]

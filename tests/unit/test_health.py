@@ -60,6 +60,25 @@ def test_default_is_not_probed_and_up() -> None:
     assert health.reason == "not probed (kind none)"
 
 
+def test_defaults_are_those_of_the_documentation() -> None:
+    """docs/health.md gives these numbers and their reasons."""
+    spec = HealthSpec()
+    assert (spec.interval_s, spec.rise, spec.fall, spec.jitter) == (1.0, 2, 3, 0.1)
+    assert spec.probe_timeout_s == pytest.approx(0.7)
+    assert (spec.breaker.share, spec.breaker.window_s) == (0.5, 5.0)
+    damping = spec.damping
+    assert (damping.penalty, damping.half_life_s) == (1000.0, 30.0)
+    assert (damping.suppress, damping.reuse, damping.max_suppress_s) == (2000.0, 750.0, 120.0)
+    assert damping.ceiling == 12_000.0
+
+
+def test_one_probe_may_be_enough() -> None:
+    """``rise: 1`` and ``fall: 1`` judge on a single result."""
+    spec = spec_of(kind="tcp", source="10.0.0.254", rise=1, fall=1)
+    assert after(spec, initial(spec, 0.0), "+").verdict is Verdict.UP
+    assert after(spec, initial(spec, 0.0), "+-").verdict is Verdict.DOWN
+
+
 def test_every_problem_is_reported_at_its_own_path() -> None:
     """Missing, foreign and impossible fields are all named at once."""
     found = problems(

@@ -59,7 +59,7 @@ def decide(
         return _settled(spec, memory, spec.nodes, "set in the configuration", now)
     if measured is None:
         return _settled(spec, memory, current, memory.reason, now)
-    proposal, memory = _proposed(spec, memory, observation, now)
+    proposal, memory = _proposed(spec, memory, observation, measured, now)
     number, memory = _held_back(spec, memory, proposal, measured.complete, now)
     return _settled(spec, memory, number, proposal.reason, now)
 
@@ -115,9 +115,16 @@ def _ceiling(
 
 
 def _proposed(
-    spec: ThresholdSpec | TargetSpec, memory: Memory, observation: Observation, now: float
+    spec: ThresholdSpec | TargetSpec,
+    memory: Memory,
+    observation: Observation,
+    measured: _Measured,
+    now: float,
 ) -> tuple[Proposal, Memory]:
-    """What the policy would like, and the memory with its marks."""
+    """What the policy would like, and the memory with its marks.
+
+    Marks have durations of their own, so ``threshold`` looks at the load as it is now.
+    """
     seen = Situation(
         current=memory.wanted or 1,
         demand=memory.demand,
@@ -126,6 +133,7 @@ def _proposed(
         now=now,
     )
     if isinstance(spec, ThresholdSpec):
+        seen = replace(seen, level=measured.demand)
         proposal, marks = policies.threshold(spec, seen, memory.marks)
         return _raised(proposal, memory.ceiling, now), replace(memory, marks=marks)
     if isinstance(spec, PredictiveSpec):

@@ -1,0 +1,136 @@
+"""A private libvirt daemon: its own state, socket and configuration in one directory.
+
+Owns the daemon's process. libvirt's directories are compiled in, so each gets a place of the
+private one's mounted over it, in a mount namespace that this process moves to
+(:func:`sncontroller.lab.net.isolate`): the machine's libvirt is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from sncontroller.lab.isolation import isolate
+from sncontroller.lab.programs import (
+    LabError,
+    dies_with_parent,
+    last_lines,
+    program,
+    require_root,
+    run_script,
+)
+
+START_TIMEOUT_S: Final = 20.0
+END_PATIENCE_S: Final = 10.0
+POLL_S: Final = 0.02
+MOUNTS: Final = (
+    "/etc/libvirt",
+    "/run/libvirt",
+    "/var/lib/libvirt",
+    "/var/log/libvirt",
+    "/var/cache/libvirt",
+)
+_QEMU_CONF: Final = """\
+namespaces = []
+security_driver = "none"
+security_default_confined = 0
+cgroup_controllers = []
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+stdio_handler = "file"
+"""
+_LIBVIRTD_CONF: Final = """\
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+"""
+
+
+class PrivateLibvirt:
+    """libvirtd of our own, at ``qemu:///system`` for this process and its children."""
+
+    uri: Final = "qemu:///system"
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        """Keep everything in ``directory``; ``environment`` says where Open vSwitch is."""
+        self._directory = directory
+        self._environment = dict(environment)
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        require_root("a private libvirt")
+        isolate()
+        for target in MOUNTS:
+            self._cover(target)
+        (self._directory / "etc-libvirt" / "qemu.conf").write_text(_QEMU_CONF)
+        (self._directory / "etc-libvirt" / "libvirtd.conf").write_text(_LIBVIRTD_CONF)
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        for target in MOUNTS:
+            subprocess.run(["umount", target], stderr=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        if self._daemon is None:
+            raise LabError("the private libvirt is not running")
+        return self._daemon.pid
+
+    def start(self) -> None:
+        """Start the daemon and return when it answers. Raises ``LabError``."""
+        with open(self._directory / "libvirtd.err", "ab") as err:
+            self._daemon = subprocess.Popen(
+                [*dies_with_parent(), program("libvirtd")],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=err,
+                stderr=err,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        ask = [program("virsh"), "-q", "-c", self.uri, "list"]
+        while subprocess.run(ask, capture_output=True).returncode != 0:
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"libvirtd does not answer:\n{self.log_tail()}")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Stop the daemon by its pid; VMs go on."""
+        if self._daemon is None:
+            return
+        self._daemon.terminate()
+        try:
+            self._daemon.wait(END_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._daemon.kill()
+            self._daemon.wait()
+        self._daemon = None
+
+    def log_tail(self) -> str:
+        """The last lines that the daemon wrote."""
+        return last_lines(self._directory / "libvirtd.err", 15)
+
+    def _cover(self, target: str) -> None:
+        place = self._directory / target.strip("/").replace("/", "-")
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.path.isdir(target):
+            os.makedirs(target)
+        run_script(f"mount --bind '{place}' '{target}'")
