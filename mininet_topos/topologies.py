@@ -16,7 +16,9 @@ This file runs under the Python that Mininet is installed for and needs nothing 
 """
 
 import shutil
+import subprocess
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from mininet.node import Host, OVSSwitch
@@ -46,7 +48,8 @@ class ServiceHost(PlainHost):
         self.www = tempfile.mkdtemp(prefix="sn-mininet-")
         Path(self.www, "index.html").write_text(f"{self.name}\n")
         server = ["python3", "-m", "http.server", "80", "--directory", self.www]
-        self.server = self.popen(server, stdout=-3, stderr=-3)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.server = self.popen(server, **quiet)
         return result
 
     def terminate(self):
@@ -63,6 +66,7 @@ class LabSwitch(OVSSwitch):
     def __init__(self, name, datapath="user", failMode="secure", rstp=False, **params):  # noqa: N803
         """Describe the bridge; ``rstp`` where the topology has loops."""
         self.rstp = rstp
+        params["batch"] = False  # Mininet would make the bridge only after start()
         super().__init__(
             name, datapath=datapath, failMode=failMode, protocols="OpenFlow13", **params
         )
@@ -82,10 +86,10 @@ class LabSwitch(OVSSwitch):
 class SingleTopo(Topo):
     """One switch.
 
-        c1 ──┐
-        c2 ──┼── s1 ── vm1 (primary)
-             │    └─── secondaries, as they come
-            ...
+    c1 ──┐
+    c2 ──┼── s1 ── vm1 (primary)
+         │    └─── secondaries, as they come
+        ...
     """
 
     def build(self, clients=2):
@@ -98,18 +102,18 @@ class SingleTopo(Topo):
 class LinearTopo(Topo):
     """A line of switches, the primary at one end, clients at each switch.
 
-        c1      c2      c3
-        │       │       │
-        s1 ──── s2 ──── s3
-        │
-        vm1 (primary), secondaries
+    c1      c2      c3
+    │       │       │
+    s1 ──── s2 ──── s3
+    │
+    vm1 (primary), secondaries
     """
 
     def build(self, switches=3, clients=3):
         """``switches`` in a line, ``clients`` dealt out to them in turn."""
         line = [self.addSwitch(f"s{i}") for i in range(1, switches + 1)]
         self.addLink(self.addHost("vm1", cls=ServiceHost, ip=f"{SERVICE_IP}/24"), line[0])
-        for left, right in zip(line, line[1:]):
+        for left, right in pairwise(line):
             self.addLink(left, right)
         _clients(self, clients, line)
 

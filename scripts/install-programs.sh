@@ -8,6 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${1:-python3}
 policy=/usr/sbin/policy-rc.d
+log=$here/../build/apt.log
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 refuse() {
@@ -60,10 +61,14 @@ install_packages() {
     local apt=(apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
     export DEBIAN_FRONTEND=noninteractive
     echo "setup: installing $*"
+    mkdir -p "$(dirname "$log")"
     forbid_services
-    "${apt[@]}" update || echo "setup: apt-get update failed, going on with the lists there are" >&2
-    "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null ||
+    # Lists that are old, or of a mirror that is down, may still do.
+    "${apt[@]}" update >"$log" 2>&1 || true
+    "${apt[@]}" install -y --no-install-recommends "$@" >>"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
         refuse "apt-get could not install: $*"
+    }
     disable_at_boot "$@"
 }
 

@@ -17,7 +17,7 @@ BRIDGE = click.argument("bridge", metavar="BRIDGE")
 
 
 @click.command()
-@click.argument("file", metavar="FILE", type=click.Path())
+@click.argument("file", metavar="FILE", type=click.Path(readable=False))
 @BRIDGE
 @shell.of_ports
 @shell.of_switch
@@ -85,7 +85,7 @@ def attach(
     "--config",
     "file",
     metavar="FILE",
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="The configuration; needed while a group has arp: switch.",
 )
 @click.option(

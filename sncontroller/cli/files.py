@@ -15,10 +15,12 @@ from sncontroller.cli.hypervisor_check import check as check_command
 from sncontroller.errors import OperatorError
 
 if TYPE_CHECKING:
+    from sncontroller.config import Config
+    from sncontroller.core.hypervisor import NodeInfo
     from sncontroller.core.model import GroupSpec
     from sncontroller.offline import Planned
 
-FILE = click.argument("file", metavar="FILE", type=click.Path())
+FILE = click.argument("file", metavar="FILE", type=click.Path(readable=False))
 
 
 @click.command()
@@ -48,7 +50,8 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
     told to connect to it: see sncontroller attach. kill -HUP, or sncontroller reload, reads FILE
     again. To run it beside other Ryu applications: ryu-manager --sn-config FILE sncontroller.app.
     """
-    names = [spec.name for spec in shell.configuration(file).groups]
+    config = shell.configuration(file)
+    _require_hypervisors(config)
     for option, endpoint in (("--listen", listen), ("--rest", rest)):
         _require_free(option, endpoint)
     arguments = [
@@ -58,10 +61,34 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
         *(["--verbose"] if verbose else []),
     ]
     places = f"switches at {_shown(listen)}, status at http://{_shown(rest)}"
-    told = f"sncontroller {sncontroller.__version__}: groups {', '.join(names) or 'none'}"
+    told = f"sncontroller {sncontroller.__version__}: groups {_named(config) or 'none'}"
     click.echo(f"{told}; {places}; Ctrl-C ends", err=True)
     # A fresh interpreter in this very process: eventlet has to come before everything else.
     os.execv(sys.executable, [sys.executable, "-m", "sncontroller.serve", *arguments])
+
+
+def _named(config: Config) -> str:
+    return ", ".join(spec.name for spec in config.groups)
+
+
+def _require_hypervisors(config: Config) -> None:
+    """Raise ``ConfigError`` for what no retry would mend: no root, a program that is missing.
+
+    A hypervisor that does not answer just now is not in the way of a start.
+    """
+    from sncontroller.config import ConfigError, Problem
+    from sncontroller.hypervisors import base
+
+    problems = []
+    for spec in config.groups:
+        try:
+            _nodes(config.controller, spec)
+        except base.PermanentError as error:
+            problems.append(Problem(f"groups.{spec.name}.hypervisor", str(error)))
+        except base.TransientError:
+            continue
+    if problems:
+        raise ConfigError(problems)
 
 
 def _shown(endpoint: tuple[str, int]) -> str:
@@ -96,7 +123,7 @@ def check(file: str, json_: bool) -> int:
     from sncontroller.config import ConfigError
 
     try:
-        names = [spec.name for spec in shell.configuration(file).groups]
+        config = shell.configuration(file)
     except ConfigError as error:
         if not json_:
             raise
@@ -104,9 +131,10 @@ def check(file: str, json_: bool) -> int:
         shell.print_json({"ok": False, "problems": problems})
         return shell.WRONG
     if json_:
+        names = [spec.name for spec in config.groups]
         shell.print_json({"ok": True, "groups": names, "problems": []})
     else:
-        click.echo(f"{file}: right; groups: {', '.join(names) or 'none'}")
+        click.echo(f"{file}: right; groups: {_named(config) or 'none'}")
     return 0
 
 
@@ -233,13 +261,22 @@ def _asked(controller: str, spec: GroupSpec) -> dict[str, Any]:
     if spec.hypervisor is None:
         return answer
     answer["plugin"] = spec.hypervisor.plugin
-    plugin: Any = base.load(spec.hypervisor.plugin)
     try:
-        nodes = plugin(spec.hypervisor.config, base.Owner(controller, spec.name)).list_nodes()
+        nodes = _nodes(controller, spec)
     except base.HypervisorError as error:
         return {**answer, "error": str(error)}
     shown = [{"name": n.name, "status": n.status.value, "detail": n.detail} for n in nodes]
     return {**answer, "nodes": shown}
+
+
+def _nodes(controller: str, spec: GroupSpec) -> tuple[NodeInfo, ...]:
+    """A group's nodes as its hypervisor has them. Raises ``HypervisorError``."""
+    from sncontroller.hypervisors import base
+
+    if spec.hypervisor is None:
+        return ()
+    plugin = base.load(spec.hypervisor.plugin)
+    return plugin(spec.hypervisor.config, base.Owner(controller, spec.name)).list_nodes()
 
 
 def _told(answer: dict[str, Any]) -> str:

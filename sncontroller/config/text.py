@@ -34,10 +34,11 @@ def _resolve(tag: str, pattern: str, first: str) -> None:
 _resolve("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF")
 _resolve("null", r"^(?:~|null|Null|NULL|)$", "~nN\0")
 _Loader.yaml_implicit_resolvers[""] = _Loader.yaml_implicit_resolvers.pop("\0")
-_resolve("int", r"^(?:[-+]?[0-9]+|0x[0-9a-fA-F]+)$", "-+0123456789")
+_DIGITS = "[0-9]+(?:_[0-9]+)*"  # with YAML 1.1's 1_000_000, which is easier on the eye
+_resolve("int", rf"^(?:[-+]?{_DIGITS}|0x[0-9a-fA-F]+)$", "-+0123456789")
 _resolve(
     "float",
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$",
+    rf"^(?:[-+]?(?:\.[0-9]+|{_DIGITS}(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$",
     "-+0123456789.",
 )
 _resolve("merge", r"^(?:<<)$", "<")

@@ -24,11 +24,12 @@ _PROTOCOLS = {
     (0x86DD, None): "ipv6",
     (0x0806, None): "arp",
 }
-_BEFORE_PROTOCOL = ("ct_state", "ct_zone", "ct_mark")
+_BEFORE_PROTOCOL = ("ct_state", "ct_zone", "ct_mark", "ct_nw_proto", "ct_tp_dst")
 _AFTER_PROTOCOL = (  # OXM name -> the name in a dump, in the order of a dump
     ("reg0", "reg0"),
     ("reg1", "reg1"),
     ("reg2", "reg2"),
+    ("reg3", "reg3"),
     ("in_port", "in_port"),
     ("vlan_vid", "dl_vlan"),
     ("eth_src", "dl_src"),
@@ -40,6 +41,7 @@ _AFTER_PROTOCOL = (  # OXM name -> the name in a dump, in the order of a dump
     ("arp_spa", "arp_spa"),
     ("arp_tpa", "arp_tpa"),
     ("arp_op", "arp_op"),
+    ("ip_frag", "nw_frag"),
     ("icmpv4_type", "icmp_type"),
     ("tcp_src", "tp_src"),
     ("udp_src", "tp_src"),
@@ -47,7 +49,7 @@ _AFTER_PROTOCOL = (  # OXM name -> the name in a dump, in the order of a dump
     ("udp_dst", "tp_dst"),
     ("tcp_flags", "tcp_flags"),
 )
-_HEX = {"reg0", "reg1", "reg2", "ct_mark"}
+_HEX = {"reg0", "reg1", "reg2", "reg3", "ct_mark"}
 _FLAGS = {  # names of the bits, from the lowest
     "tcp_flags": ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"),
     "ct_state": ("new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat"),
@@ -56,6 +58,8 @@ _SET_NAMES = {"ipv4_src": "ip_src", "ipv4_dst": "ip_dst", "icmpv4_type": "icmp_t
 _RESERVED = {0xFFFFFFFE: "LOCAL", 0xFFFFFFFC: "ALL", 0xFFFFFFFB: "FLOOD"}
 _DEFAULT_PRIORITY = 0x8000
 _VID_PRESENT = 0x1000
+_UNTAGGED = "vlan_tci=0x0000/0x1fff"
+_FRAGMENTS = {e.Masked(1, 1): "yes", e.Masked(0, 1): "no", e.Masked(3, 3): "later"}
 
 
 def flow(entry: e.FlowEntry) -> str:
@@ -108,7 +112,8 @@ def _match(match: e.Match) -> list[str]:
         out.append(_PROTOCOLS[(eth_type, proto)])  # type: ignore[index]
     for name, text in _AFTER_PROTOCOL:
         if name in fields:
-            out.append(f"{text}={_value(name, fields.pop(name))}")
+            value = _value(name, fields.pop(name))
+            out.append(value if value == _UNTAGGED else f"{text}={value}")
     if fields:
         raise ValueError(f"no text form for match fields {sorted(fields)}")
     return out
@@ -120,11 +125,13 @@ def _value(name: str, value: e.Value | e.Masked) -> str:
         return "".join(
             ("+" if value.value & bit else "-") + flag for bit, flag in bits if value.mask & bit
         )
+    if name == "ip_frag" and isinstance(value, e.Masked):
+        return _FRAGMENTS[value]
     if isinstance(value, e.Masked):
         number = _hex(value.value) if name in _HEX else f"{value.value:#x}"
         return f"{number}/{value.mask:#x}"
     if name == "vlan_vid":
-        return str(int(value) & ~_VID_PRESENT)
+        return str(int(value) & ~_VID_PRESENT) if value else _UNTAGGED
     if name == "in_port":
         return _port(int(value))
     return _hex(int(value)) if name in _HEX else str(value)

@@ -51,7 +51,8 @@ def publish(turn: Turn) -> None:
 
 def _breaker(turn: Turn) -> None:
     group = turn.group
-    healths = {int(n.index): n.health for n in group.having(*_IN_SIGHT)}
+    seen = (n for n in group.having(*_IN_SIGHT) if not (n.state is State.FAILED and n.asked))
+    healths = {int(n.index): n.health for n in seen}
     serving = frozenset(int(n.index) for n in group.serving)
     spec = group.spec.health
     state = health.breaker(spec, healths, serving, turn.now)
@@ -59,7 +60,10 @@ def _breaker(turn: Turn) -> None:
         turn.log(Kind.BREAKER, None, state.reason)
     soon = {i: _suspected(h) if i in serving else h for i, h in healths.items()}
     waits = health.breaker(spec, soon, serving, turn.now).held & serving
-    turn.change(held=state.held | _still_held(turn, healths), waits=waits)
+    held = state.held | _still_held(turn, healths)
+    if group.held and not held:
+        turn.log(Kind.BREAKER, None, "over: enough nodes answer again")
+    turn.change(held=held, waits=waits)
 
 
 def _suspected(seen: health.Health) -> health.Health:
@@ -138,7 +142,11 @@ def _lost(turn: Turn, node: Node) -> bool:
 
 
 def _is_spared(turn: Turn, node: Node) -> bool:
-    return node.index in turn.group.held or node.index in turn.group.waits
+    """Whether silence alone is no reason: the breaker has its doubts about the probes."""
+    held, waits = turn.group.held, turn.group.waits
+    if node.state is State.DRAINING:
+        return bool(held or waits)
+    return node.index in held or node.index in waits
 
 
 def _drained(turn: Turn, node: Node) -> None:

@@ -6,6 +6,7 @@ Owns the commands and what their failures mean to the controller. Why not the Py
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from typing import Final
@@ -95,6 +96,7 @@ class Virsh:
         try:
             done = subprocess.run(
                 [*command, *arguments],
+                env={**os.environ, "LC_ALL": "C"},  # errors are told apart by their words
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -261,7 +261,7 @@ class Libvirt:
         wanted = self._config.virtualization
         if wanted is Virtualization.AUTO:
             return "kvm" if self._virsh.has_kvm() else "qemu"
-        return wanted.value
+        return str(wanted.value)
 
     def _disk(self, node: str) -> Path | None:
         disks = self._config.disks

@@ -35,6 +35,11 @@ MOUNTS: Final = (
     "/var/log/libvirt",
     "/var/cache/libvirt",
 )
+USER: Final = "libvirt-qemu"
+ACCOUNTS: Final = {
+    "/etc/passwd": f"{USER}:x:64055:64055::/nonexistent:/usr/sbin/nologin",
+    "/etc/group": f"{USER}:x:64055:",
+}
 _QEMU_CONF: Final = """\
 namespaces = []
 security_driver = "none"
@@ -62,12 +67,14 @@ class PrivateLibvirt:
         self._directory = directory
         self._environment = dict(environment)
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._made: list[str] = []
 
     def __enter__(self) -> Self:
         require_root("a private libvirt")
         isolate()
         for target in MOUNTS:
             self._cover(target)
+        self._ensure_user()
         (self._directory / "etc-libvirt" / "qemu.conf").write_text(_QEMU_CONF)
         (self._directory / "etc-libvirt" / "libvirtd.conf").write_text(_LIBVIRTD_CONF)
         try:
@@ -83,9 +90,13 @@ class PrivateLibvirt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._daemon is not None and self._daemon.poll() is None:
+            self._end_guests()
         self.stop()
-        for target in MOUNTS:
+        for target in (*ACCOUNTS, *MOUNTS):
             subprocess.run(["umount", target], stderr=subprocess.DEVNULL)
+        for target in self._made:
+            os.rmdir(target)
 
     @property
     def pid(self) -> int:
@@ -113,7 +124,7 @@ class PrivateLibvirt:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """Stop the daemon by its pid; VMs go on."""
+        """Stop the daemon by its pid; VMs go on, until the context ends."""
         if self._daemon is None:
             return
         self._daemon.terminate()
@@ -128,9 +139,25 @@ class PrivateLibvirt:
         """The last lines that the daemon wrote."""
         return last_lines(self._directory / "libvirtd.err", 15)
 
+    def _end_guests(self) -> None:
+        virsh = [program("virsh"), "-q", "-c", self.uri]
+        said = subprocess.run([*virsh, "list", "--uuid"], capture_output=True, text=True)
+        for uuid in said.stdout.split():
+            subprocess.run([*virsh, "destroy", uuid], capture_output=True)
+
     def _cover(self, target: str) -> None:
         place = self._directory / target.strip("/").replace("/", "-")
         place.mkdir(parents=True, exist_ok=True)
         if not os.path.isdir(target):
             os.makedirs(target)
+            self._made.append(target)
         run_script(f"mount --bind '{place}' '{target}'")
+
+    def _ensure_user(self) -> None:
+        """libvirtd wants its user to exist, who comes with the package of its system service."""
+        for file, line in ACCOUNTS.items():
+            known = Path(file).read_text()
+            if f"{USER}:" not in known:
+                copy = self._directory / Path(file).name
+                copy.write_text(f"{known}{line}\n")
+                run_script(f"mount --bind '{copy}' '{file}'")

@@ -95,6 +95,8 @@ _FIELDS = (  # in an order in which every field comes after its prerequisites
     _nxm(105, "ct_state", 4),
     _nxm(106, "ct_zone", 2),
     _nxm(107, "ct_mark", 4),
+    _nxm(119, "ct_nw_proto", 1),
+    _nxm(125, "ct_tp_dst", 2),
     _nxm(34, "tcp_flags", 2),
 )
 _RANK = {field.name: rank for rank, field in enumerate(_FIELDS)}

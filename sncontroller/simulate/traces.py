@@ -92,9 +92,7 @@ def generated(
         factors = (1 + noise_share * (2 * draw.random() - 1) for _ in range(days * DAY_S))
     else:
         factors = (max(0.0, draw.gauss(1, noise_share)) for _ in range(days * DAY_S))
-    demand = (
-        shape((second + shift_s) % DAY_S) * factor for second, factor in enumerate(factors)
-    )
+    demand = (shape((second + shift_s) % DAY_S) * factor for second, factor in enumerate(factors))
     return Trace(name, tuple(demand))
 
 

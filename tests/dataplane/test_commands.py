@@ -59,7 +59,9 @@ def test_what_the_commands_say_when_they_cannot(world: World, tmp_path: Path) ->
         f"sncontroller: Open vSwitch at {nowhere} is not running: its database does not answer; "
         "start it (systemctl start openvswitch-switch), or name its socket with --ovsdb\n",
     )
-    nobody = ("setpriv", "--reuid", "65534", "--clear-groups")
+    (world.ovs.directory / "db.sock").chmod(0)
+    powers = "-dac_override,-dac_read_search"
+    nobody = ("setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}")
     assert cli(world, "attach", BRIDGE, before=nobody) == (
         2,
         "",

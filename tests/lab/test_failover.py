@@ -201,6 +201,7 @@ def test_the_controller_is_killed(tmp_path: Path, pinning: str) -> None:
         number = agent.start("visit", total=100_000, width=4, **TO)
         slots, spaces = lab.slots(), namespaces()
         lab.controller.kill()
+        killed_s = time.time()
         time.sleep(1)
         lab.controller.start()
         lab.active(*ALL)
@@ -209,6 +210,8 @@ def test_the_controller_is_killed(tmp_path: Path, pinning: str) -> None:
         holder.do("stop")
         seen, held = visits(agent, number), holder.wait(churn)
         print(f"\ncontroller killed, {pinning}: {len(seen.all)} connections, {held}")
+        for visit in seen.failed:
+            print(f"{visit.began_s - killed_s:.3f} s after the kill: {visit.error}")
         assert seen.failed == ()
         assert (held["broken"], held["moved"]) == (0, 0)
         assert lab.slots() == slots
@@ -310,7 +313,7 @@ def test_a_drain_survives_the_controller(tmp_path: Path) -> None:
 
 
 def test_a_hypervisor_that_cannot(tmp_path: Path) -> None:
-    """A wrong command, then a database that is gone: the group serves on, and says what is wrong."""
+    """A wrong command, then a database that is gone: the group serves on, and says why."""
     with running(tmp_path, nodes=2) as lab:
         agent = lab.visitor()
         number = agent.start("visit", total=100_000, width=4, pause_s=0.005, **TO)

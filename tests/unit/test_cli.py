@@ -424,6 +424,18 @@ def test_run_with_a_wrong_file(file: Path) -> None:
     )
 
 
+def test_run_without_the_rights_its_plugin_needs(file: Path) -> None:
+    """A line for the group whose hypervisor will never answer; exit code 2."""
+    nobody = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
+    done = subprocess.run(
+        [*nobody, *command("run", str(file))], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "groups.web.hypervisor: the netns plugin needs root: run it with sudo or as root\n"
+    )
+
+
 def test_run_until_it_is_told_to_stop(file: Path) -> None:
     """The controller runs, answers status and a reload by signal, and ends with 0."""
     file.write_text(re.sub(r"    hypervisor:.*?\n.*?\n", "", CONFIG).replace("max: 4", "max: 1"))

@@ -70,6 +70,17 @@ def test_yaml_is_read_as_people_mean_it() -> None:
     assert web.match.ports[0].first == 80
 
 
+@pytest.mark.parametrize(
+    "number", ["1000000", "1_000_000", "1e6", "1.0e+6", "0xf4240", "+1000000.0"]
+)
+def test_numbers_can_be_written_in_several_ways(number: str) -> None:
+    """Large ones should be readable."""
+    raw = written(web=changed(capacity={"bits_per_s": 7})).replace("7}", f"{number}}}")
+    capacity = parse(raw).groups[0].capacity
+    assert capacity is not None
+    assert capacity.bits_per_s == 1_000_000
+
+
 def test_groups_can_share_sections_by_alias() -> None:
     """Anchors and merge keys work, and a key beside ``<<`` wins."""
     text = f"""
@@ -211,3 +222,33 @@ def test_problems_are_values() -> None:
     """A caller can show them in its own way."""
     assert str(Problem("groups.web", "is odd", 3)) == "groups.web: is odd (line 3)"
     assert config.ConfigError([Problem("a", "b"), Problem("c", "d")]).args == ("a: b\nc: d",)
+
+
+# Documentation ----------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+
+
+def test_every_key_is_explained() -> None:
+    """docs/configuration.md has each key of each section in the file, in code letters."""
+    definitions = schema()["$defs"]
+    ours = {name: d for name, d in definitions.items() if not name.startswith("hypervisor.")}
+    models = [d for name, d in ours.items() if "properties" in d and "." not in name]
+    keys = {key for model in [schema(), *models] for key in model["properties"]}
+    assert {key for key in keys if f"`{key}`" not in PAGE} == set()
+
+
+def test_the_examples_of_the_page_are_right() -> None:
+    """The smallest file is one, and the wrong one gives the lines that are shown."""
+    example = PAGE.partition("```yaml\n")[2].partition("```")[0]
+    assert parse(example).groups
+    _, _, shown = PAGE.partition("$ sncontroller check sn.yaml\n")
+    text = "groups:\n  web:\n    match: {address: 10.0.0.300, port: 80}\n"
+    rest = {key: section for key, section in GROUP.items() if key != "match"}
+    rest["scaling"] = {"policy": "manual", "max": 4}
+    for key, section in rest.items():
+        text += f"    {key}: {json.dumps(section)}\n"
+    lines = shown.partition("\n```")[0].splitlines()
+    assert [str(problem) for problem in found_in(text)] == lines[:2]
+    right = text.replace("address: 10.0.0.300, port: 80", "address: 10.0.0.10, ports: 80")
+    assert [str(problem) for problem in found_in(right)] == lines[2:]

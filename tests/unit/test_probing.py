@@ -93,6 +93,30 @@ def test_when_all_look_dead_nothing_is_taken_out() -> None:
     world.wait(10, every=0.2)
     assert world.group.slots == slots
     assert ev.Kind.BREAKER in world.kinds()
+    world.dead = set()
+    world.wait(10, every=0.2)
+    assert world.group.slots == slots
+    assert "over" in [e for e in world.log if e.kind is ev.Kind.BREAKER][-1].reason
+
+
+def test_when_all_look_dead_a_draining_node_keeps_its_flows() -> None:
+    """The doubt about the probes goes for draining nodes, too."""
+    world = Probed()
+    world.connect().scale(3).wait(5, every=0.2)
+    world.scale(2)
+    world.silence(1, 2, 3)
+    for packets in range(1, 60):
+        world.wait(0.2, every=0.2).poll({3: packets})
+    assert world.states()[3] is State.DRAINING
+
+
+def test_a_node_that_an_operator_failed_is_no_reason_to_empty_the_group() -> None:
+    """It answers, but it may not serve: the last one that may is held."""
+    world = Probed(hypervisor=None)
+    world.connect().ask("web-1", ev.Verb.FAIL)
+    assert world.states() == {1: State.FAILED}
+    world.wait(10, every=0.2)
+    assert world.states() == {1: State.FAILED}
 
 
 def test_a_starting_node_that_never_answers_is_given_up() -> None:

@@ -1,9 +1,10 @@
 """How far demand rises above what was forecast for it.
 
 Owns one number: the share by which demand passed its forecast of one boot time before, that three
-of four minutes of the last hour stayed under. It measures noise, drift and the forecast's own error in
-one, needs no model of any of them, and leaves out what is rare, as a step or a flash crowd: against
-those no headroom helps, only being quick.
+of four minutes of the last hour stayed under. It measures noise, drift and the forecast's own
+error in one, needs no model of any of them, and leaves out what is rare, as a step or a flash
+crowd: against those no headroom helps, only being quick. Below one node's worth it is a share of
+one node's worth: what trembles there fits the one node that there always is.
 """
 
 from __future__ import annotations

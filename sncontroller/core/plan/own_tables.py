@@ -1,0 +1,227 @@
+"""The entries of our own tables, and the groups.
+
+Owns the way of a packet of the group: a pin, or a slot whose node becomes the pin, then the
+delivery. No entry here sends a packet to a lower table, but the slot table's, which goes on to the
+commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sncontroller.core import layout as at
+from sncontroller.core.entries import (
+    Actions,
+    Bucket,
+    Ct,
+    FlowEntry,
+    GroupEntry,
+    GroupType,
+    HashSlot,
+    Learn,
+    Load,
+    Masked,
+    Resubmit,
+    ToController,
+    ToGroup,
+    match,
+)
+from sncontroller.core.layout import Index, Kind
+from sncontroller.core.model import Protocol
+from sncontroller.core.plan.compilation import (
+    ACCEPTED_TCP,
+    ETH_IP,
+    FRAGMENT,
+    ICMP,
+    NEW_TCP,
+    NOT_NEW_TCP,
+    TCP,
+    UDP,
+    Compilation,
+    Fields,
+    numbers,
+)
+from sncontroller.core.plan.view import Older, PlanNode
+from sncontroller.core.slots import SLOTS
+
+PINNED = 100
+"""Priority in the tables of pins, commits and slots, and of pins in the dispatch table."""
+_REPINNED, _OLDER, _FRAGMENT, _ASIDE, _BY_FLOW, _FIRST = 110, 60, 53, 52, 51, 50
+"""Priorities in the dispatch table."""
+_TRACKED = Masked(0x20, 0x30)
+"""``-inv+trk``: only then conntrack says what ports a fragment's datagram has."""
+
+
+def dispatch(c: Compilation) -> Iterator[FlowEntry]:
+    """Where a packet goes by its pin."""
+    for node in c.nodes:
+        to_node = (ToGroup(at.deliver_group(c.zone, node.index)),)
+        yield _dispatch(c, Kind.PINNED, PINNED, to_node, _pin_match(c, node), node.index)
+        if node.draining and "tcp" in c.spec.match.protocol:
+            new = {**_pin_match(c, node), "ip_proto": TCP, "tcp_flags": NEW_TCP}
+            yield _dispatch(c, Kind.SELECT, _REPINNED, _first_packet(c), new, node.index)
+    yield from _older(c)
+    if c.conntrack:
+        yield from _conntrack_only(c)
+    yield _dispatch(c, Kind.SELECT, _FIRST, _first_packet(c), _any_pin(c))
+
+
+def commit(c: Compilation) -> Iterator[FlowEntry]:
+    """The chosen node becomes the pin."""
+    if c.spec.pinning == "reactive":
+        return
+    for node in c.nodes:
+        yield from _commit(c, node)
+    if c.by_flow:
+        yield from _slot_entries(c)
+
+
+def select_group(c: Compilation) -> GroupEntry:
+    """The slot table: bucket i carries the node that slot i belongs to."""
+    again = Resubmit(c.layout.commit_table)
+    buckets = {
+        node.index: Bucket((Load(at.mark(c.zone, node.index), "NXM_NX_REG0"), again), node.port)
+        for node in c.nodes
+    }
+    if c.spec.pinning == "reactive":
+        buckets = {node.index: Bucket(c.to_node(node), node.port) for node in c.nodes}
+    slots = tuple(buckets[index] for index in c.view.slots)
+    return GroupEntry(at.select_group(c.zone), GroupType.SELECT, slots)
+
+
+def deliver_group(c: Compilation, node: PlanNode) -> GroupEntry:
+    """To the node while its port is up, else back to the slot table."""
+    again = at.select_group(c.zone)
+    return GroupEntry(
+        at.deliver_group(c.zone, node.index),
+        GroupType.FAST_FAILOVER,
+        (
+            Bucket(c.to_node(node), watch_port=node.port),
+            Bucket((ToGroup(again),), watch_group=again),
+        ),
+    )
+
+
+# dispatch
+
+
+def _older(c: Compilation) -> Iterator[FlowEntry]:
+    """Connections that began without us, or that the primary itself began: to the primary."""
+    if not c.has_primary or c.spec.pinning == "reactive" or "tcp" not in c.spec.match.protocol:
+        return
+    primary = Load(at.mark(c.zone, c.view.primary), "NXM_NX_REG0")
+    adopt = (primary, Resubmit(c.layout.commit_table))
+    if c.view.older is Older.PRIMARY:
+        older = {**_no_pin(c), "ip_proto": TCP, "tcp_flags": NOT_NEW_TCP}
+        yield _dispatch(c, Kind.SELECT, _OLDER, adopt, older)
+    if not c.spec.match.ports:
+        begun = {**_no_pin(c), "ip_proto": TCP, "tcp_flags": ACCEPTED_TCP}
+        yield _dispatch(c, Kind.SELECT, _OLDER, adopt, begun)
+
+
+def _conntrack_only(c: Compilation) -> Iterator[FlowEntry]:
+    """Packets without a pin that the select group is not for."""
+    aside: list[Fields] = [{"ip_proto": ICMP}]
+    for _, number in numbers(c.spec.match.protocol) if c.spec.match.ports else ():
+        aside.append({"ip_proto": number, "ip_frag": FRAGMENT})
+    for where in aside:
+        yield _dispatch(c, Kind.SELECT, _ASIDE, (c.onward,), {**_any_pin(c), **where})
+    if "udp" in c.spec.match.protocol:
+        udp: Fields = {**_any_pin(c), "ip_proto": UDP}
+        yield _dispatch(c, Kind.SELECT, _BY_FLOW, _by_flow(c), udp)
+        for port in c.ports() if c.spec.match.ports else ():
+            tracked: Fields = {"ct_state": _TRACKED, "ct_nw_proto": UDP, "ct_tp_dst": port}
+            mine = {**udp, "ip_frag": FRAGMENT, **tracked}
+            yield _dispatch(c, Kind.SELECT, _FRAGMENT, _by_flow(c), mine)
+
+
+def _first_packet(c: Compilation) -> Actions:
+    """Where a packet goes that needs a node: the slot table, or the controller."""
+    match c.spec.pinning:
+        case "conntrack":
+            return (ToGroup(at.select_group(c.zone)),)
+        case "learn":
+            return (Resubmit(c.layout.slot_table),)
+        case "reactive":
+            return (ToController(),)
+
+
+def _by_flow(c: Compilation) -> Actions:
+    return (
+        HashSlot(SLOTS),
+        Load(c.zone, "NXM_NX_REG1"),
+        Resubmit(c.layout.slot_table),
+    )
+
+
+def _dispatch(
+    c: Compilation, kind: Kind, priority: int, actions: Actions, where: Fields, index: int = 0
+) -> FlowEntry:
+    cookie = at.cookie(kind, c.zone, index)
+    return FlowEntry(c.layout.dispatch_table, priority, match(**where), actions, cookie)
+
+
+def _pin_match(c: Compilation, node: PlanNode) -> Fields:
+    register = "ct_mark" if c.conntrack else "reg0"
+    return {register: at.mark(c.zone, node.index), "eth_type": ETH_IP}
+
+
+def _no_pin(c: Compilation) -> Fields:
+    return {**_any_pin(c), "ct_mark" if c.conntrack else "reg0": 0}
+
+
+def _any_pin(c: Compilation) -> Fields:
+    """No pin, or one to a node that is gone."""
+    return {"ct_zone" if c.conntrack else "reg1": c.zone, "eth_type": ETH_IP}
+
+
+# commit and slots
+
+
+def _commit(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
+    deliver = ToGroup(at.deliver_group(c.zone, node.index))
+    mark = at.mark(c.zone, node.index)
+    cookie = at.cookie(Kind.COMMIT, c.zone, node.index)
+    table = c.layout.commit_table
+    if c.conntrack:
+        pin = Ct(c.zone, commit=True, mark=mark)
+        yield FlowEntry(table, PINNED, match(reg0=mark, eth_type=ETH_IP), (pin, deliver), cookie)
+        return
+    for proto, number in numbers(c.spec.match.protocol):
+        where = match(reg0=mark, eth_type=ETH_IP, ip_proto=number)
+        learn = _learn(c, proto, number, node.index)
+        yield FlowEntry(table, PINNED, where, (learn, deliver), cookie)
+
+
+def _learn(c: Compilation, proto: Protocol, number: int, index: Index) -> Learn:
+    tcp, ports, pin = proto == "tcp", proto.upper(), c.spec.pin
+    return Learn(
+        table=c.layout.pin_table,
+        priority=PINNED,
+        cookie=at.cookie(Kind.PIN, c.zone, index),
+        idle_timeout_s=pin.tcp_idle_s if tcp else pin.udp_idle_s,
+        fin_idle_timeout_s=pin.fin_idle_s if tcp else 0,
+        limit=pin.limit,
+        eth_type=ETH_IP,
+        ip_proto=number,
+        copied=(
+            "NXM_NX_REG1",
+            "NXM_OF_IP_SRC",
+            "NXM_OF_IP_DST",
+            f"NXM_OF_{ports}_SRC",
+            f"NXM_OF_{ports}_DST",
+        ),
+        load=at.mark(c.zone, index),
+    )
+
+
+def _slot_entries(c: Compilation) -> Iterator[FlowEntry]:
+    again = Resubmit(c.layout.commit_table)
+    for slot, index in enumerate(c.view.slots):
+        yield FlowEntry(
+            c.layout.slot_table,
+            PINNED,
+            match(reg1=c.zone, reg2=slot),
+            (Load(at.mark(c.zone, index), "NXM_NX_REG0"), again),
+            at.cookie(Kind.SELECT, c.zone),
+        )

@@ -1,0 +1,47 @@
+"""What a group's entries depend on besides its specification, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from sncontroller.core.layout import Index
+
+
+class Older(Enum):
+    """Whose connections are that the switch sees in mid-stream and without a pin?"""
+
+    PRIMARY = "primary"
+    """They began before us: the primary's."""
+    SLOTS = "slots"
+    """The switch forgot their pins (it was restarted): their slot's node."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNode:
+    """A node whose port is on the switch."""
+
+    index: Index
+    port: int
+    mac: str
+    draining: bool = False
+    delivers: bool = True
+    """Whether flows may reach it; a node that is only probed gets nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All of a group's state that its entries depend on."""
+
+    nodes: tuple[PlanNode, ...]
+    slots: tuple[Index, ...]
+    """Owner of each slot, 256 of them; empty when no node takes flows."""
+    primary: Index
+    primary_mac: str | None
+    """Hardware address under which clients know the primary."""
+    primary_port: int | None = None
+    """Port of the configured primary, also while its hardware address is still unknown."""
+    primary_serves: bool = True
+    ingress: tuple[int, ...] = ()
+    """Port numbers of the specification's ingress ports, those that the switch has."""
+    older: Older = Older.PRIMARY
