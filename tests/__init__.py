@@ -1,0 +1,1 @@
+"""Tests: of the pure core, of the wire, of the data plane and of whole labs."""

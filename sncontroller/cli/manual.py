@@ -63,7 +63,8 @@ def _row(option: click.Option) -> str:
     names = ", ".join(f"`{name}`" for name in option.opts)
     value = "" if option.is_flag else f" `{_metavar(option)}`"
     default = f" Default: `{_default(option)}`." if option.show_default else ""
-    return f"| {names}{value} | {' '.join((option.help or '').split())}{default} |"
+    cells = (f"{names}{value}", f"{' '.join((option.help or '').split())}{default}")
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _default(option: click.Option) -> str:

@@ -54,6 +54,10 @@ class Counters:
     """A gauge: flows pinned to the node now, where the pinning can tell."""
 
 
+MISSING = Counters()
+"""What a reply that did not come says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Counters and when they were read, in seconds of any one clock that does not jump.
@@ -167,15 +171,18 @@ def update(tracker: Tracker, sample: Sample) -> Tracker:
     """The tracker after one more sample.
 
     A sample that is older than the last one, or too close to it to tell a rate, changes nothing:
-    what was counted is in the next one too.
+    what was counted is in the next one too. So is what was counted when a reply was missing; but
+    once the window has passed without any, the rates are unknown.
     """
     if tracker.last is None:
-        return Tracker(tracker.window_s, sample)
+        return tracker if sample.counters == MISSING else Tracker(tracker.window_s, sample)
     interval = _interval(tracker.last, sample)
     if interval is None:
         return tracker
     oldest_s = sample.at_s - tracker.window_s
     recent = tuple(i for i in tracker.intervals if i.end_s > oldest_s)
+    if sample.counters == MISSING:
+        return Tracker(tracker.window_s, tracker.last, recent)
     return Tracker(tracker.window_s, sample, (*recent, interval))
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from sncontroller.core.scaling import Policy
+from sncontroller.simulate.run import Result
 from sncontroller.simulate.study import TRACKER, Cell
+from sncontroller.simulate.traces import DAY_S
 
 Study = Mapping[str, Mapping[str, Cell]]
 """Cells by trace and policy."""
@@ -19,7 +21,6 @@ WORST = ("worst x optimum", "worst over load 1.0")
 _TITLES = {
     TRACKER: "25-line tracker",
     Policy.TARGET.value: "target (default)",
-    Policy.PREDICTIVE.value: "predictive, one day seen",
 }
 
 
@@ -29,6 +30,7 @@ def row_json(cell: Cell) -> dict[str, Any]:
     return {
         "trace": first.trace,
         "policy": first.policy,
+        "days_seen_before": round(first.history_s / DAY_S, 3),
         "slo_violation_share": round(first.slo_violation_share, 7),
         "slo_violation_s": first.violation_s,
         "node_hours": round(first.node_hours, 3),
@@ -81,6 +83,12 @@ def _several(study: Study) -> bool:
     return any(len(cell.runs) > 1 for by_policy in study.values() for cell in by_policy.values())
 
 
+def _title(policy: str, first: Result) -> str:
+    """What a row is called."""
+    seen = f", {first.history_s / DAY_S:g} day seen" if first.history_s else ""
+    return f"{_TITLES.get(policy, policy)}{seen}"
+
+
 def _rows(study: Study) -> list[list[str]]:
     """One row per cell."""
     several = _several(study)
@@ -90,7 +98,7 @@ def _rows(study: Study) -> list[list[str]]:
             first = cell.first
             row = [
                 trace,
-                _TITLES.get(policy, policy),
+                _title(policy, first),
                 f"{first.optimum_ratio:.3f}",
                 f"{first.slo_violation_share:.3%}",
                 f"{len(first.events)}",

@@ -52,6 +52,8 @@ class Result:
     trace: str
     policy: str
     seconds: int
+    history_s: int
+    """Seconds lived through before."""
     violation_s: int
     node_hours: float
     optimum_node_hours: float
@@ -118,7 +120,7 @@ def run(
     """
     setting = setting or Setting()
     policy = _Baseline() if spec is None else _Policy(spec)
-    second = -sum(len(before.demand) for before in history)
+    second = first = -sum(len(before.demand) for before in history)
     fleet = _fleet((*history, trace)[0], setting)
     for before in history:
         _lived(before, policy, fleet, setting, second)
@@ -129,6 +131,7 @@ def run(
         trace=trace.name,
         policy=name or ("tracker" if spec is None else spec.policy.value),
         seconds=len(trace.demand),
+        history_s=-first,
         violation_s=violation_s,
         node_hours=sum(nodes) / 3600,
         optimum_node_hours=sum(max(1, math.ceil(d)) for d in trace.demand) / 3600,

@@ -1,0 +1,1 @@
+"""Compiled tables on a real switch, with real traffic."""

@@ -36,6 +36,7 @@ class Tcp:
 
     @classmethod
     async def open(cls, to: tuple[str, int], source: tuple[str, int]) -> Tcp:
+        """Connect, from ``source``."""
         async with asyncio.timeout(TIMEOUT_S):
             sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -85,6 +86,7 @@ class Udp:
 
     @classmethod
     def open(cls, to: tuple[str, int], source: tuple[str, int]) -> Udp:
+        """Make a socket for the group, from ``source``."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         sock.bind(source)
         sock.connect(to)
@@ -121,7 +123,8 @@ class Agent:
         self, address: str, port: int, count: int = 1, source: str = "", source_port: int = 0
     ) -> dict[str, Any]:
         """Open held connections, eight at a time, and ask each once."""
-        return await self._open_all(self.tcp, count, self._tcp, (address, port), source, source_port)
+        to = (address, port)
+        return await self._open_all(self.tcp, count, self._tcp, to, source, source_port)
 
     async def do_udp_open(
         self,
@@ -164,22 +167,35 @@ class Agent:
     async def do_burst(
         self, address: str, port: int, total: int, width: int = 16, source: str = ""
     ) -> dict[str, Any]:
-        """Short connections, one request each; ``width`` at a time, as fast as they go."""
+        """Short connections, one request each; ``width`` at a time, as fast as they go.
+
+        ``refused`` could not be opened, ``cut`` were open and got no answer.
+        """
         nodes: Counter[str] = Counter()
         errors: Counter[str] = Counter()
 
+        cut: Counter[str] = Counter()
+
         async def one() -> None:
+            into = errors
             try:
                 connection = await Tcp.open((address, port), (source, 0))
+                into = cut
                 nodes[await connection.ask(LAST_REQUEST)] += 1
                 connection.writer.close()
                 with contextlib.suppress(OSError):
                     await connection.writer.wait_closed()
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                errors[f"{type(error).__name__} {error}"] += 1
+                into[f"{type(error).__name__} {error}"] += 1
 
         await bounded((one() for _ in range(total)), width)
-        return {"made": nodes.total(), "failed": errors.total(), "nodes": nodes, "errors": errors}
+        return {
+            "made": nodes.total(),
+            "refused": errors.total(),
+            "cut": cut.total(),
+            "nodes": nodes,
+            "errors": {**errors, **cut},
+        }
 
     async def do_vanish(self) -> dict[str, Any]:
         """Forget all held TCP connections without telling the nodes."""

@@ -9,7 +9,6 @@ import selectors
 import socket
 import sys
 
-
 IP_PKTINFO = 8
 """From linux/in.h; Python names it since 3.14."""
 

@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from sncontroller.core import layout as at
-from sncontroller.core import ofctl
 from sncontroller.core.diff import diff
 from sncontroller.core.entries import EMPTY, Table
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Layout, Zone
@@ -169,7 +168,7 @@ class World:
     """The bridge and all that is on it; a context manager."""
 
     directory: Path
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     other_config: Mapping[str, str] = field(default_factory=dict)
     nodes: dict[Index, Node] = field(default_factory=dict)
     installed: Table = EMPTY
@@ -220,9 +219,7 @@ class World:
         if slots is None:
             slots = slot_table(None, {n.index: float(n.index not in draining) for n in nodes})
         given: dict[str, Any] = {
-            "nodes": tuple(
-                PlanNode(n.index, n.port, n.mac, n.index in draining) for n in nodes
-            ),
+            "nodes": tuple(PlanNode(n.index, n.port, n.mac, n.index in draining) for n in nodes),
             "slots": tuple(map(Index, slots)),
             "primary": PRIMARY_INDEX,
             "primary_mac": self.nodes[PRIMARY_INDEX].mac,

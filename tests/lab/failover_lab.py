@@ -300,9 +300,13 @@ class Lab:
     def consistent(self) -> None:
         """Compute everything again from what the controller says: the switch has exactly that."""
         self.until(lambda: self.group()["live"], "the switch was never told")
-        self.until(self._as_computed, "the switch has something else")
+        deadline = time.monotonic() + PATIENCE_S
+        while different := self._different():  # a status and a dump are not of one moment
+            assert time.monotonic() < deadline, "\n".join(["it has not:", *different, self.told()])
+            time.sleep(0.1)
 
-    def _as_computed(self) -> bool:
+    def _different(self) -> list[str]:
+        """What the switch has too much (+) and too little (-)."""
         group = self.group()
         there = self.ovs.vsctl("list-ports", BRIDGE).split()
         loaded = config.load(str(self.configuration))
@@ -310,7 +314,7 @@ class Lab:
         owners = self.slots()
         counted = {i: owners.count(Index(i)) for i in nodes}
         if counted != {i: node["slots"] for i, node in nodes.items()}:
-            return False
+            return [f"slots {counted}"]
         first = nodes[PRIMARY_INDEX]
         view = View(
             nodes=tuple(
@@ -331,8 +335,10 @@ class Lab:
             primary_serves=first["state"] in _DELIVERS,
             older=self.older,
         )
-        wanted = ofctl.lines(desired(loaded.groups[0], view, loaded.switch.layout))
-        return sorted(wanted) == sorted(switch.dump(self.ovs, BRIDGE))
+        wanted = set(ofctl.lines(desired(loaded.groups[0], view, loaded.switch.layout)))
+        there_is = set(switch.dump(self.ovs, BRIDGE))
+        more = [f"+ {line}" for line in sorted(there_is - wanted)]
+        return more + [f"- {line}" for line in sorted(wanted - there_is)]
 
     def quit(self) -> None:
         """The proof at the end: consistent, foreign entries untouched, all nodes taken away."""

@@ -1,7 +1,7 @@
 """A Mininet on one of our topologies, driven by lines on standard input; for Mininet's own Python.
 
-``TOPOLOGY OPENFLOW_PORT`` are the arguments. A line is a host's name and a shell command; the answer
-is a line of JSON with what it printed. The network goes down with the end of input.
+``TOPOLOGY OPENFLOW_PORT`` are the arguments. A line is a host's name and a shell command; the
+answer is a line of JSON with what it printed. The network goes down with the end of input.
 """
 
 import importlib.util

@@ -169,6 +169,8 @@ class LibvirtSubject(Subject):
 class TestContract(HypervisorContract):
     """The contract of all plugins."""
 
+    crash_moments = 3  # each of them boots a machine
+
     settle_s = 1.5
 
     @pytest.fixture

@@ -447,8 +447,13 @@ def test_run_until_it_is_told_to_stop(file: Path) -> None:
             f"sncontroller {sncontroller.__version__}: groups web, dns; switches at "
             f"127.0.0.1:{listen}, status at http://127.0.0.1:{rest}; Ctrl-C ends\n"
         )
-        while ran("status", "--api", f"http://127.0.0.1:{rest}")[0]:
+        for _ in range(60):
+            if ran("status", "--api", f"http://127.0.0.1:{rest}")[0] == 0:
+                break
             assert running.poll() is None
+        else:
+            running.kill()
+            raise AssertionError(f"it does not answer; it said: {running.stderr.read()}")
         with socket.create_connection(("127.0.0.1", listen), timeout=20) as switch:
             assert switch.recv(2)[1:] == b"\0"  # OpenFlow HELLO
         running.send_signal(signal.SIGHUP)

@@ -198,6 +198,29 @@ def test_a_restarted_controller_finds_nodes_that_were_still_starting() -> None:
     assert serving(world) == [1, 2]
 
 
+def test_a_drain_goes_on_after_a_restart_even_where_nodes_are_missing() -> None:
+    """Who wanted it is not known any more; it was perhaps an operator."""
+    world = up().scale(3).wait(3)
+    world.errors = [("no room", True)] * 9
+    world.ask("web-3", ev.Verb.DRAIN).wait(2)
+    assert world.states()[3] is State.DRAINING
+    world.errors = [("no room", True)] * 9
+    world.restarted().wait(1)
+    world.scale(3)
+    assert world.states()[3] is State.DRAINING
+    assert 3 not in world.owners()
+
+
+def test_a_new_specification_tries_again_at_once() -> None:
+    """After a permanent error the operator mends the section: no pause is left from before."""
+    world = up()
+    world.errors = [("no such image", True)]
+    world.scale(2).wait(2)
+    assert world.states() == {1: State.ACTIVE}
+    world.give(ev.Respecified(world.spec)).wait(2)
+    assert 2 in world.states()
+
+
 def test_a_half_made_node_is_destroyed() -> None:
     """What the hypervisor calls broken goes, and is not counted."""
     world = up()

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 from sncontroller.core import events as ev
 from sncontroller.core import probe, probing
+from sncontroller.core.group import due_s
 from sncontroller.core.health import HealthSpec
 from sncontroller.core.layout import Index, port_name
 from sncontroller.core.lifecycle import State
@@ -177,3 +178,65 @@ def test_nothing_is_probed_while_the_switch_is_away() -> None:
     world.wait(10)
     assert not any(isinstance(command, ev.Transmit) for command in world.sent)
     assert world.states() == {1: State.ACTIVE}
+
+
+def test_time_goes_on_for_a_node_that_is_not_asked_any_more() -> None:
+    """What is due for a node that is going, or whose switch is away, is due never."""
+    world = Probed()
+    world.connect().scale(2).wait(5, every=0.2)
+    world.silent = True  # the hypervisor takes its time to destroy it
+    world.ask("web-2", ev.Verb.FAIL)
+    assert world.states()[2] is State.GONE
+    world.wait(3 * TCP.interval_s, every=0.1)
+    assert due_s(world.group, world.now) > world.now
+    world.give(ev.SwitchDown(7))
+    world.now += 3 * TCP.interval_s
+    assert probing.wake_s(world.group) > world.now
+    assert due_s(world.group, world.now) > world.now
+
+
+def test_the_first_that_looks_dead_waits_for_the_next_probe_of_the_others() -> None:
+    """Lost probes are not noticed at one time: nobody is taken out, not even for a moment."""
+    world = Probed()
+    world.connect().scale(3).wait(5, every=0.05)
+    world.silence(1, 2, 3)
+    world.wait(10, every=0.01)
+    assert ev.Kind.FAILED not in world.kinds()
+    assert ev.Kind.BREAKER in world.kinds()
+    world.dead = set()
+    world.wait(10, every=0.01)
+    assert ev.Kind.FAILED not in world.kinds()
+
+
+def test_one_that_flaps_says_why_it_stays_out() -> None:
+    """It answers and is out: the status has the reason."""
+    world = Probed()
+    world.connect().scale(3).wait(5, every=0.2)
+    for _ in range(3):
+        world.silence(3)
+        world.wait(TCP.interval_s * TCP.fall + 0.5, every=0.1)
+        world.dead = set()
+        world.wait(3 * TCP.interval_s, every=0.1)
+    node = world.group.nodes[Index(3)]
+    assert node.state is State.FAILED
+    assert node.reason.startswith("answers, but fell 3 times: held back for")
+
+
+def test_the_switch_announces_the_address_of_a_dead_primary() -> None:
+    """Once it answers for it: a client that asked just before need not wait to ask again."""
+    world = Probed()
+    world.connect().scale(2).wait(5, every=0.2)
+    world.sent.clear()
+    world.link("vm1", up=False)
+    kinds = [type(command) for command in world.sent]
+    floods = [c for c in world.sent if isinstance(c, ev.Transmit) and c.port == probing.FLOOD]
+    assert floods
+    assert kinds.index(ev.Apply) < world.sent.index(floods[0])
+    said = floods[0].frame.packet
+    assert isinstance(said, probe.Arp)
+    assert said.sender == said.target == IPv4Address("10.0.0.10")
+    assert said.sender_mac == world.group.nodes[Index(1)].mac
+    world.wait(4, every=0.2)
+    world.sent.clear()
+    world.scale(3).wait(5, every=0.2)
+    assert not [c for c in world.sent if isinstance(c, ev.Transmit) and c.port == probing.FLOOD]

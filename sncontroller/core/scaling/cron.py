@@ -9,9 +9,9 @@ fields are restricted, either one matches. Written here because a floor needs on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -69,7 +69,17 @@ def parsed(text: str) -> Cron:
     )
 
 
-def last_fired(cron: Cron, zone: ZoneInfo, now: float, within_s: float) -> float | None:
+def zone_of(name: str) -> tzinfo:
+    """The time zone called so; ``UTC`` needs no database. Raises ``ValueError``."""
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone {name!r} here; is tzdata installed?") from None
+
+
+def last_fired(cron: Cron, zone: tzinfo, now: float, within_s: float) -> float | None:
     """When the expression last fired at or before ``now``, in epoch seconds; None if longer ago
     than ``within_s``.
 

@@ -60,8 +60,8 @@ def decide(
     if measured is None:
         return _settled(spec, memory, current, memory.reason, now)
     proposal, memory = _proposed(spec, memory, observation, measured, now)
-    number, memory = _held_back(spec, memory, proposal, measured.complete, now)
-    return _settled(spec, memory, number, proposal.reason, now)
+    number, reason, memory = _held_back(spec, memory, proposal, measured.complete, now)
+    return _settled(spec, memory, number, reason, now)
 
 
 def _measured(observation: Observation) -> _Measured | None:
@@ -127,6 +127,7 @@ def _proposed(
     """
     seen = Situation(
         current=memory.wanted or 1,
+        serving=max(1, observation.serving),
         demand=memory.demand,
         level=memory.demand.level,
         lead_s=_lead_s(observation),
@@ -135,7 +136,7 @@ def _proposed(
     if isinstance(spec, ThresholdSpec):
         seen = replace(seen, level=measured.demand)
         proposal, marks = policies.threshold(spec, seen, memory.marks)
-        return _raised(proposal, memory.ceiling, now), replace(memory, marks=marks)
+        return proposal, replace(memory, marks=marks)
     if isinstance(spec, PredictiveSpec):
         proposal = policies.predictive(spec, seen, memory.pattern)
     elif isinstance(spec, ScheduleSpec):
@@ -167,8 +168,8 @@ def _held_back(
     proposal: Proposal,
     complete: bool,
     now: float,
-) -> tuple[int, Memory]:
-    """The number after windows, cooldowns and step limits, and the memory of the wish."""
+) -> tuple[int, str, Memory]:
+    """The number after windows, cooldowns and step limits, why, and the memory of the wish."""
     current = memory.wanted or 0
     behavior = spec.behavior if isinstance(spec, TargetSpec) else UNLIMITED
     wish = proposal.wish
@@ -179,11 +180,14 @@ def _held_back(
     steadied = limits.steadied(wishes, behavior, now, proposal.steady)
     if steadied.up > current and limits.rested(memory.changes, spec.up_cooldown_s, now, grew=True):
         bound = limits.highest(behavior.scale_up, memory.changes, current, now)
-        return int(min(steadied.up, bound)), memory
-    if steadied.down < current and limits.rested(memory.changes, spec.down_cooldown_s, now):
+        number, wished = int(min(steadied.up, bound)), steadied.up
+    elif steadied.down < current and limits.rested(memory.changes, spec.down_cooldown_s, now):
         bound = limits.lowest(behavior.scale_down, memory.changes, current, now)
-        return int(max(steadied.down, bound)), memory
-    return current, memory
+        number, wished = int(max(steadied.down, bound)), steadied.down
+    else:
+        number = wished = current
+    held = "" if number == wished else f" ({wished} wanted, one step for now)"
+    return number, f"{proposal.reason}{held}", memory
 
 
 def _settled(

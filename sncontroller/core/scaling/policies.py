@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 from sncontroller.core.scaling import cron, pattern
 from sncontroller.core.scaling.demand import Demand, climb_per_s, jumped
@@ -27,8 +26,9 @@ from sncontroller.core.scaling.spec import (
 FULLEST = 0.95
 """Highest load that ``auto`` plans for; above 0.97 a ceiling and demand look the same."""
 HYSTERESIS = 0.02
-"""A smaller number must fit with this much to spare, so that it does not have to grow again."""
-PATTERN_HYSTERESIS = 0.01
+HYSTERESIS_OF_HEADROOM = 0.25
+"""A smaller number must fit with this to spare, so that it does not have to grow again: the level
+is a mean and trembles about a twelfth as much as demand's peaks."""
 LATE_S = 30.0
 """A pattern is only as exact as its minutes; ready this much before."""
 CALM_S = 600.0
@@ -41,6 +41,7 @@ class Situation:
 
     current: int
     """The number wanted so far."""
+    serving: int
     demand: Demand
     level: float
     """Demand now, in nodes' worth."""
@@ -68,20 +69,25 @@ class Proposal:
 
 
 def threshold(spec: ThresholdSpec, seen: Situation, marks: Marks) -> tuple[Proposal, Marks]:
-    """Steps up after ``high_for_s`` above the high mark, down after ``low_for_s`` below the low."""
-    load = seen.level / seen.current
-    above = _since(marks.above_since_s, load > spec.high, seen.now)
-    below = _since(marks.below_since_s, load < spec.low, seen.now)
-    marks = Marks(above, below)
-    if above is not None and seen.now - above >= spec.high_for_s:
-        up = seen.current + spec.step_up
-        text = f"load {load:.2f} above {spec.high:g} for {seen.now - above:.0f} s"
-        return Proposal(Wish(up, up), text), marks
-    if below is not None and seen.now - below >= spec.low_for_s:
-        down = seen.current - spec.step_down
-        text = f"load {load:.2f} below {spec.low:g} for {seen.now - below:.0f} s"
-        return Proposal(Wish(down, down), text), marks
-    return Proposal(Wish(seen.current, seen.current), "load between the marks"), marks
+    """Steps up after ``high_for_s`` above the high mark, down after ``low_for_s`` below the low.
+
+    Growth counts the nodes on their way, so that slow ones are not ordered twice; shrinking does
+    not, so that nodes that never come make no load look low.
+    """
+    load, load_now = seen.level / seen.current, seen.level / min(seen.serving, seen.current)
+    marks = Marks(
+        above_since_s=_since(marks.above_since_s, load > spec.high, seen.now),
+        below_since_s=_since(marks.below_since_s, load_now < spec.low, seen.now),
+    )
+    if marks.above_since_s is not None and seen.now - marks.above_since_s >= spec.high_for_s:
+        nodes = seen.current + spec.step_up
+        text = f"load {load:.2f} above {spec.high:g} for {seen.now - marks.above_since_s:.0f} s"
+    elif marks.below_since_s is not None and seen.now - marks.below_since_s >= spec.low_for_s:
+        nodes = seen.current - spec.step_down
+        text = f"load {load_now:.2f} below {spec.low:g} for {seen.now - marks.below_since_s:.0f} s"
+    else:
+        nodes, text = seen.current, "load between the marks"
+    return Proposal(Wish(nodes, nodes), text), marks
 
 
 def target(spec: TargetSpec, seen: Situation) -> Proposal:
@@ -90,11 +96,11 @@ def target(spec: TargetSpec, seen: Situation) -> Proposal:
         return _fixed(spec.target, spec.tolerance, seen)
     share = _share(spec, seen)
     heading = _heading(seen)
-    up, down = _nodes(heading / share), _nodes(heading * (1 + HYSTERESIS) / share)
-    text = f"demand {seen.level:.2f}"
+    up, down = _nodes(heading / share), _nodes(heading * (1 + _spare(seen)) / share)
+    text = f"demand is {seen.level:.2f} nodes' worth"
     if heading > 1.05 * seen.level:
-        text += f", {heading:.2f} in {seen.lead_s:.0f} s"
-    return Proposal(Wish(up, down), f"{text} nodes' worth, at most {share:.0%} full")
+        text += f" and heading for {heading:.2f} in {seen.lead_s:.0f} s"
+    return Proposal(Wish(up, down), f"{text}; a node may be {share:.0%} full")
 
 
 def predictive(spec: PredictiveSpec, seen: Situation, past: Pattern) -> Proposal:
@@ -107,12 +113,12 @@ def predictive(spec: PredictiveSpec, seen: Situation, past: Pattern) -> Proposal
     share = _share(spec, seen)
     seen_now = _climbing(seen)
     up = max(_nodes(seen_now / share), _nodes(soon / share))
-    down = _nodes(max(later, seen_now) * (1 + PATTERN_HYSTERESIS) / share)
+    down = _nodes(max(later, seen_now) * (1 + _spare(seen) / 2) / share)
+    text = f"demand is {seen_now:.2f} nodes' worth"
     if soon > seen_now:
-        text = f"demand {seen_now:.2f} nodes' worth, {soon:.2f} expected by the pattern"
-    else:
-        text = f"demand {seen_now:.2f} nodes' worth, the pattern expects no more than {later:.2f}"
-    return Proposal(Wish(up, max(up, down)), f"{text}, at most {share:.0%} full", steady=True)
+        text += f", and {soon:.2f} at this time of a day like this"
+    text += f"; a node may be {share:.0%} full"
+    return Proposal(Wish(up, max(up, down)), text, steady=True)
 
 
 def schedule(spec: ScheduleSpec, seen: Situation) -> Proposal:
@@ -145,6 +151,11 @@ def _share(spec: TargetSpec, seen: Situation) -> float:
     return min(FULLEST, 1 / (1 + seen.demand.headroom.share))
 
 
+def _spare(seen: Situation) -> float:
+    """The share by which demand must fit a smaller number of nodes."""
+    return max(HYSTERESIS, HYSTERESIS_OF_HEADROOM * seen.demand.headroom.share)
+
+
 def _heading(seen: Situation) -> float:
     """Demand when a node ordered now is ready, by its trend; at least today's."""
     forecast = seen.demand.trend.forecast(seen.lead_s)
@@ -172,6 +183,6 @@ def _since(since_s: float | None, holds: bool, now: float) -> float | None:
 
 def _holds(floor: Floor, seen: Situation) -> bool:
     """Whether a floor holds now, or when a node ordered now is ready."""
-    fires, zone = cron.parsed(floor.cron), ZoneInfo(floor.timezone)
+    fires, zone = cron.parsed(floor.cron), cron.zone_of(floor.timezone)
     moments = (seen.now, seen.now + seen.lead_s)
     return any(cron.last_fired(fires, zone, at_s, floor.for_s) is not None for at_s in moments)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -167,9 +166,9 @@ class TargetSpec(_Automatic):
     """Keep the mean load near a target: n nodes at load l want n x l / target nodes."""
 
     policy: Literal[Policy.TARGET] = Policy.TARGET
-    target: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
+    target: Annotated[float, Field(gt=0, le=0.95)] | Literal["auto"] = Field(
         default=AUTO,
-        description="A load, as in Kubernetes, or auto: as high as the demand's tremble, measured "
+        description="A load up to 0.95, as in Kubernetes, or auto: as high as the demand's tremble, measured "
         "over the last hour, allows without load 1.0 being passed.",
     )
     tolerance: float = Field(
@@ -210,10 +209,7 @@ class Floor(_Model):
     @field_validator("timezone")
     @classmethod
     def _known(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"no time zone {value!r} on this machine") from None
+        cron.zone_of(value)
         return value
 
 
