@@ -11,6 +11,7 @@ from sncontroller.core.model import GroupSpec
 from sncontroller.core.plan import Older
 from tests.dataplane.world import (
     ADDRESS,
+    NEXT_BRIDGE,
     Client,
     World,
     eventually,
@@ -37,8 +38,7 @@ def intact(seen: dict[str, Any], held: int) -> bool:
 def cached(world: World, client: Client) -> list[str]:
     """The datapath's cached flows for what the client sends to the group."""
     lines = world.ovs.appctl("dpctl/dump-flows").splitlines()
-    port = f"in_port({client.host.ofport})"
-    return [line for line in lines if port in line and f"dst={ADDRESS}" in line]
+    return [line for line in lines if f"eth(src={client.host.mac}" in line and ADDRESS in line]
 
 
 @pytest.mark.parametrize("arp", ["primary", "switch"])
@@ -117,23 +117,16 @@ def test_a_vlan_from_one_ingress_port(world: World, pinning: str) -> None:
             "protocol": ["tcp", "udp"],
             "ports": [80],
             "vlan": 7,
-            "ingress": ["cli1"],
+            "ingress": ["trunk"],
         },
     )
     world.add_nodes(spec, *NODES)
-    trunk = world.host("cli1", "10.9.0.1")
-    for command in (
-        "link add link eth0 name eth0.7 type vlan id 7",
-        "address add 10.0.0.101/16 dev eth0.7",
-        "link set eth0.7 up",
-    ):
-        trunk.run("ip", *command.split())
-    client = Client(trunk)
-    world.stack.callback(client.close)
-    world.install(spec, ingress=(trunk.ofport,))
+    trunk = world.trunk("trunk")
+    client = world.client("cli1", bridge=NEXT_BRIDGE, tag=7)
+    world.install(spec, ingress=(trunk,))
     assert client.do("open", address=ADDRESS, port=80, count=50)["failed"] == 0
     client.do("udp_open", address=ADDRESS, port=80, count=50)
-    reslot(world, spec, 3, ingress=(trunk.ofport,))
+    reslot(world, spec, 3, ingress=(trunk,))
     assert intact(client.do("check"), 100)
     assert set(client.do("close")["nodes"]) == {"web-1", "web-2", "web-3"}
 
@@ -151,8 +144,7 @@ def test_connections_that_the_primary_begins(world: World, pinning: str) -> None
     client = world.client()
     client.do("open", address=ADDRESS, port=80, count=40)
     client.do("open", address=ADDRESS, port=8003, count=40)
-    inside = Client(world.nodes[1].host)
-    world.stack.callback(inside.close)
+    inside = world.agent(world.nodes[1].host)
     for _ in range(3):
         assert inside.do("open", address=database, port=80, count=20)["failed"] == 0
         if pinning == "conntrack":

@@ -32,7 +32,7 @@ from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs, program
 from tests.switch import bundle, dump
 
-BRIDGE = "br0"
+BRIDGE, NEXT_BRIDGE = "br0", "br1"
 HERE = Path(__file__).parent
 ADDRESS = "10.0.0.10"
 PREFIX = 16
@@ -190,16 +190,26 @@ class World:
 
     # who is there
 
-    def host(self, name: str, address: str, **link: Any) -> Host:
+    def host(self, name: str, address: str, bridge: str = BRIDGE, **link: Any) -> Host:
         """A host that belongs to no group."""
-        host = Host(self.ovs, BRIDGE, name, Link(f"{address}/{PREFIX}", **link))
+        host = Host(self.ovs, bridge, name, Link(f"{address}/{PREFIX}", **link))
         return self.stack.enter_context(host)
 
     def client(self, name: str = "cli1", address: str = "10.0.0.101", **link: Any) -> Client:
         """A host with an agent."""
-        client = Client(self.host(name, address, **link))
+        return self.agent(self.host(name, address, **link))
+
+    def agent(self, host: Host) -> Client:
+        """An agent in a host that is there."""
+        client = Client(host)
         self.stack.callback(client.close)
         return client
+
+    def trunk(self, name: str) -> int:
+        """A second bridge behind a port of the first one that carries tagged packets; its number."""
+        self.ovs.add_bridge(NEXT_BRIDGE)
+        self.ovs.add_port(NEXT_BRIDGE, "uplink", type="patch", options={"peer": name})
+        return self.ovs.add_port(BRIDGE, name, type="patch", options={"peer": "uplink"})
 
     def add_nodes(self, spec: GroupSpec, *indexes: int, ports: Sequence[int] = (80,)) -> None:
         """Start these nodes of the group."""

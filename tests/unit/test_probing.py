@@ -188,6 +188,7 @@ def test_time_goes_on_for_a_node_that_is_not_asked_any_more() -> None:
     world.ask("web-2", ev.Verb.FAIL)
     assert world.states()[2] is State.GONE
     world.wait(3 * TCP.interval_s, every=0.1)
+    assert probing.wake_s(world.group) > world.now
     assert due_s(world.group, world.now) > world.now
     world.give(ev.SwitchDown(7))
     world.now += 3 * TCP.interval_s

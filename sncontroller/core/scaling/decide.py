@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from sncontroller.core.scaling import demand as demands
 from sncontroller.core.scaling import limits, pattern, policies
-from sncontroller.core.scaling.limits import Change, Wish
-from sncontroller.core.scaling.policies import Proposal, Situation
+from sncontroller.core.scaling.limits import Change, PastWish, Wish
+from sncontroller.core.scaling.policies import Marks, Proposal, Situation
 from sncontroller.core.scaling.spec import (
     Behavior,
     Direction,
@@ -51,17 +51,24 @@ def decide(
         memory = _observed(spec, memory, observation, measured, now)
     if memory.wanted is None:
         found = observation.serving + observation.starting
-        memory = replace(memory, wanted=found, reason=f"found with {_nodes(found)}")
-    current = memory.wanted or 0
+        memory = _begun(replace(memory, wanted=found, reason=f"found with {_nodes(found)}"), now)
     if observation.override is not None:
+        memory = _begun(memory, now, observation.override)
         return _settled(spec, memory, observation.override, "asked for by the operator", now)
     if isinstance(spec, ManualSpec):
+        memory = _begun(memory, now, spec.nodes)
         return _settled(spec, memory, spec.nodes, "set in the configuration", now)
     if measured is None:
-        return _settled(spec, memory, current, memory.reason, now)
+        return _settled(spec, memory, memory.wanted or 0, memory.reason, now)
     proposal, memory = _proposed(spec, memory, observation, measured, now)
     number, reason, memory = _held_back(spec, memory, proposal, measured.complete, now)
     return _settled(spec, memory, number, reason, now)
+
+
+def _begun(memory: Memory, now: float, number: int | None = None) -> Memory:
+    """The memory as if a policy had wished for the number now: windows and marks begin here."""
+    wished = memory.wanted or 0 if number is None else number
+    return replace(memory, wishes=(PastWish(now, wished, wished),), marks=Marks())
 
 
 def _measured(observation: Observation) -> _Measured | None:
@@ -143,18 +150,18 @@ def _proposed(
         proposal = policies.schedule(spec, seen)
     else:
         proposal = policies.target(spec, seen)
-    return _raised(proposal, memory.ceiling, now), memory
+    return _raised(proposal, memory.ceiling, seen), memory
 
 
-def _raised(proposal: Proposal, ceiling: Ceiling | None, now: float) -> Proposal:
+def _raised(proposal: Proposal, ceiling: Ceiling | None, seen: Situation) -> Proposal:
     """The proposal, or more when the nodes are at their ceiling and hide how much is offered.
 
-    Twice the serving nodes at first, and once more every ``CEILING_STEP_S`` that it lasts, up to
-    four times.
+    Twice the serving nodes at first; once more in the middle of a boot, and so on up to four times.
     """
-    if ceiling is None or now < ceiling.since_s:
+    if ceiling is None or seen.now < ceiling.since_s:
         return proposal
-    times = min(CEILING_MOST, 2 + int((now - ceiling.since_s) / CEILING_STEP_S))
+    step_s = max(CEILING_STEP_S, seen.lead_s / 2)
+    times = min(CEILING_MOST, 2 + int((seen.now - ceiling.since_s) / step_s))
     nodes = times * ceiling.serving
     if nodes <= proposal.wish.up:
         return proposal

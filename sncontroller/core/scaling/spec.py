@@ -168,8 +168,8 @@ class TargetSpec(_Automatic):
     policy: Literal[Policy.TARGET] = Policy.TARGET
     target: Annotated[float, Field(gt=0, le=0.95)] | Literal["auto"] = Field(
         default=AUTO,
-        description="A load up to 0.95, as in Kubernetes, or auto: as high as the demand's tremble, measured "
-        "over the last hour, allows without load 1.0 being passed.",
+        description="A load up to 0.95, as in Kubernetes, or auto: as high as the demand's "
+        "tremble, measured over the last hour, allows without load 1.0 being passed.",
     )
     tolerance: float = Field(
         default=0.1, ge=0, lt=1, description="Relative distance from a numeric target left alone."
