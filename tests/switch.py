@@ -36,7 +36,7 @@ def _line(operation: Operation) -> str:
             return f"flow add {ofctl.flow(flow)}"
         case DeleteFlow(flow):
             where = ofctl.flow(flow).partition(" actions=")[0]
-            return f"flow delete_strict {where.replace('cookie=', 'cookie=', 1)}"
+            return f"flow delete_strict {where.replace(',', '/-1,', 1)}"
         case DeleteGroup(group_id):
             return f"group delete group_id={group_id}"
 

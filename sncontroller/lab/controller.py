@@ -98,6 +98,7 @@ class Watch:
         """Why there is no answer; the last one's reason stays."""
         self._events: dict[tuple[float, str, str | None, str], EventSeen] = {}
         self._lock = threading.Lock()
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
         self._thread.start()
@@ -132,7 +133,7 @@ class Watch:
 
     def _ask(self) -> GroupSeen | None:
         try:
-            with urllib.request.urlopen(self._url, timeout=_ANSWER_WITHIN_S) as answer:
+            with self._opener.open(self._url, timeout=_ANSWER_WITHIN_S) as answer:
                 return StatusSeen.model_validate_json(answer.read()).group(self._name)
         except (OSError, http.client.HTTPException, ValidationError) as error:
             self.trouble = str(error)

@@ -9,18 +9,17 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 
-from sncontroller.lab.guard import mark
+from sncontroller.lab import guard
 from sncontroller.lab.isolation import isolate
 from sncontroller.lab.leftovers import Scope, leftovers, snapshot
 from sncontroller.lab.play import Play, Played
@@ -90,7 +89,7 @@ def main(
     except LabError as error:
         fail(str(error), 1)
     except KeyboardInterrupt:
-        fail("interrupted; everything was cleaned up", INTERRUPTED)
+        fail("interrupted", INTERRUPTED)
 
 
 def run(setting: Setting, scenario: Scenario, keep: bool, console: Console) -> int:
@@ -98,17 +97,19 @@ def run(setting: Setting, scenario: Scenario, keep: bool, console: Console) -> i
     require_root("the demo")
     for name in PROGRAMS:
         program(name)
-    marks = (mark(), f"SNCONTROLLER_NODE={OWNER}/")
+    if find_spec("matplotlib") is None:
+        raise MissingError("matplotlib is not installed (pip install sncontroller[lab])")
+    guard.listen()
+    marks = (guard.mark(), f"SNCONTROLLER_NODE={OWNER}/")
     isolate()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     clear(setting.output)
     before = snapshot(Scope(marks=marks))
     try:
         played = Play(setting, scenario, console, keep).run()
     except BaseException:
-        for line in leftovers(before):
-            console.print(f"left behind: {line}", markup=False, highlight=False)
+        lines = [f"left behind: {line}" for line in leftovers(before)]
+        for line in lines or ["everything was cleaned up"]:
+            console.print(line, markup=False, highlight=False)
         raise
     left = (*(f"entry {line}" for line in played.after.ours), *leftovers(before))
     found = report(played.record, aftermath(played, left))
@@ -139,6 +140,7 @@ def clear(output: Path) -> None:
 
 def write(setting: Setting, played: Played, found: Report) -> None:
     """Write the report and the picture."""
+    os.environ.setdefault("MPLCONFIGDIR", str(setting.output / "matplotlib"))
     from sncontroller.lab.plot import draw
 
     text = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
@@ -191,10 +193,9 @@ def summary(setting: Setting, found: Report) -> Iterator[str]:
 
 def _drain(drain: Drain) -> str:
     gone = "still there" if drain.gone_s is None else f"gone at {drain.gone_s:.0f} s"
-    return (
-        f"  {drain.node:12}drained from {drain.began_s:.0f} s, waited {drain.waited_s:.0f} s for "
-        f"{drain.held} long-lived connections, {gone}"
-    )
+    held = "1 long-lived connection" if drain.held == 1 else f"{drain.held} long-lived connections"
+    began = f"drained from {drain.began_s:.0f} s"
+    return f"  {drain.node:12}{began}, waited {drain.waited_s:.0f} s for {held}, {gone}"
 
 
 def _ms(latency: Latency, name: str) -> str:
@@ -211,10 +212,6 @@ def fail(reason: str, status: int) -> NoReturn:
     """End with one line of reason."""
     click.echo(f"demo: {reason}", err=True)
     sys.exit(status)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How the processes of a run are known, and how those end that would outlive a killed demo.
+"""How a run is told to end, how its processes are known, and how those end that could outlive it.
 
-Owns the mark in the environment that every descendant of the demo inherits. Children die with the
-demo by the kernel's parent-death signal; a node's service is nobody's child, because it has to
-outlive the controller, so it gets a watcher.
+Owns the demo's signals and the mark in the environment that every descendant of the demo inherits.
+Children die with the demo by the kernel's parent-death signal; a node's service is nobody's child,
+because it has to outlive the controller, so it gets a watcher.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import select
 import signal
+from types import FrameType
+from typing import NoReturn
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARK = "SNCONTROLLER_DEMO"
 """Its value is the demo's process id."""
 
@@ -19,6 +22,23 @@ def mark() -> str:
     """Mark this process's children as this run's: the entry in their environment."""
     os.environ[MARK] = str(os.getpid())
     return f"{MARK}={os.getpid()}"
+
+
+def listen() -> None:
+    """From here on, the first signal to end raises ``KeyboardInterrupt``; further ones are void."""
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
+
+
+def ignore() -> None:
+    """From here on nothing interrupts: neither this process nor the children it starts."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    ignore()
+    raise KeyboardInterrupt
 
 
 def end_with_demo() -> None:

@@ -6,7 +6,6 @@ any moment, everything that was begun is ended in reverse order.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sncontroller.lab import guard
 from sncontroller.lab.controller import Controller, Watch
 from sncontroller.lab.crowd import Crowd
 from sncontroller.lab.programs import LabError
@@ -65,7 +65,7 @@ class Play:
             stack.callback(self.watch.stop)
             self.crowd = self._clients()
             stack.callback(self.crowd.stop)
-            stack.callback(_deaf)  # from here on, nothing interrupts the clean-up
+            stack.callback(guard.ignore)  # from here on, nothing interrupts the clean-up
             before = self.stage.entries()
             record = self._play()
             self._look_into(log)
@@ -90,6 +90,7 @@ class Play:
                     if not (self.keep and progress.phase is Phase.QUIET):
                         raise
                     self.keep = False
+                    guard.listen()
         self.crowd.finish()
         return Record(
             self.scenario,
@@ -196,8 +197,3 @@ class Play:
         text = log.read_text(errors="replace")
         if found := text.count("Traceback (most recent call last)"):
             self.problems.append(f"{found} tracebacks in {log}")
-
-
-def _deaf() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)

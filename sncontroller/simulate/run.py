@@ -23,7 +23,9 @@ class Setting(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    boot_s: NonNegativeFloat = Field(30.0, description="From request to rotation.")
+    boot_s: NonNegativeFloat = Field(
+        30.0, allow_inf_nan=False, description="From request to rotation."
+    )
     poll_s: PositiveInt = Field(1, description="Seconds between two decisions.")
     visible_load: PositiveFloat = Field(
         default=math.inf,

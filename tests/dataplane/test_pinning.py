@@ -38,7 +38,8 @@ def intact(seen: dict[str, Any], held: int) -> bool:
 def cached(world: World, client: Client) -> list[str]:
     """The datapath's cached flows for what the client sends to the group."""
     lines = world.ovs.appctl("dpctl/dump-flows").splitlines()
-    return [line for line in lines if f"eth(src={client.host.mac}" in line and ADDRESS in line]
+    mine = [line for line in lines if f"eth(src={client.host.mac}" in line]
+    return [line for line in mine if f"dst={ADDRESS}" in line]
 
 
 @pytest.mark.parametrize("arp", ["primary", "switch"])

@@ -206,7 +206,7 @@ class World:
         return client
 
     def trunk(self, name: str) -> int:
-        """A second bridge behind a port of the first one that carries tagged packets; its number."""
+        """A second bridge behind a port that carries tagged packets; the port's number."""
         self.ovs.add_bridge(NEXT_BRIDGE)
         self.ovs.add_port(NEXT_BRIDGE, "uplink", type="patch", options={"peer": name})
         return self.ovs.add_port(BRIDGE, name, type="patch", options={"peer": "uplink"})

@@ -186,6 +186,7 @@ class Lab:
         """One more agent on the client's host."""
         made = Visitor(self.client)
         self.stack.callback(made.close)
+        made.do("halt")  # it answers: its interpreter is up
         return made
 
     # faults

@@ -381,8 +381,8 @@ def test_a_ceiling_doubles_then_grows_further() -> None:
     )
     assert group.live(18, 9.0).wanted == 4
     assert group.live(2, 9.0).wanted == 6
-    assert group.live(100, 9.0).wanted == 12
-    assert group.live(400, 9.0).wanted == 10
+    assert group.live(100, 9.0).wanted == 16
+    assert group.live(600, 9.0).wanted == 11
 
 
 def test_nodes_on_their_way_get_time_before_the_ceiling_is_raised_again() -> None:
@@ -395,8 +395,8 @@ def test_nodes_on_their_way_get_time_before_the_ceiling_is_raised_again() -> Non
     assert group.serving == 3
     assert group.live(14, 20.0).wanted == 4
     assert group.live(1, 20.0).wanted == 6
-    group.starting, group.serving = [], 5
-    assert group.live(1, 20.0).wanted == 10
+    group.starting, group.serving = [], 4
+    assert group.live(1, 20.0).wanted == 8
 
 
 # Schedule ----------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ from sncontroller.core.scaling.trend import TICK_S, Tick, Trend
 RECENT_SAMPLES = 12
 LEAST_SPACING_S = 0.05
 JUMP_SAMPLES = 3
+JUMP_HEADROOMS = 1.25
+"""A jump is this much beyond the headroom: now and then noise passes the headroom, and while the
+level happens to be low, three samples in a row do."""
 CLIMB_PARTS = 4
 STEADY_SHARE = 0.25
 """A climb's slowest quarter has at least this share of its mean speed; a step's has none."""
@@ -128,7 +131,7 @@ def jumped(memory: Demand) -> float | None:
     if level is None or recent is None or len(recent.values) < JUMP_SAMPLES:
         return None
     newest = recent.values[-JUMP_SAMPLES:]
-    if min(newest) <= level + memory.headroom.share * max(1.0, level):
+    if min(newest) <= level + JUMP_HEADROOMS * memory.headroom.share * max(1.0, level):
         return None
     return sum(newest) / JUMP_SAMPLES
 
