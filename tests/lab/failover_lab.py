@@ -163,7 +163,7 @@ class Lab:
         }
         self.changes = {**self.changes, **changes}
         raw = {
-            "controller": "failover",
+            "controller": f"failover-{os.getpid()}",
             "poll_interval_s": 0.5,
             "groups": {GROUP: {**group, **self.changes}},
         }
