@@ -236,39 +236,6 @@ def test_a_group_that_somebody_else_made(bridge: Bridge) -> None:
     assert bridge.dump() == shown(compiled())
 
 
-@pytest.mark.parametrize(
-    ("actions", "said"), [("output:9", "tp_dst=80 actions=output:9"), ("dec_ttl", "priority=40000")]
-)
-def test_a_flow_in_our_place_is_not_overwritten(bridge: Bridge, actions: str, said: str) -> None:
-    """A foreign flow with match and priority of ours refuses the table, named with the mend."""
-    bridge.ofctl(
-        "add-flow", f"cookie=0x99,priority=40000,tcp,nw_dst=10.0.0.10,tp_dst=80,actions={actions}"
-    )
-    before = foreign(bridge.ovs, bridge.name)
-    connected = bridge.up()
-    reason = refused(connected, compiled())
-    assert "cookie=0x99" in reason
-    assert said in reason
-    assert "switch.priority" in reason
-    assert bridge.dump() == ()
-    assert foreign(bridge.ovs, bridge.name) == before
-    bridge.ofctl("del-flows", "cookie=0x99/-1")
-    applied(connected, compiled(), 2)
-
-
-def test_a_flow_that_took_our_place_is_not_overwritten(bridge: Bridge) -> None:
-    """A foreign flow that replaced one of ours shows in a poll, and then refuses the table."""
-    connected = bridge.up()
-    applied(connected, compiled())
-    bridge.ofctl(
-        "add-flow", "cookie=0x99,priority=40000,tcp,nw_dst=10.0.0.10,tp_dst=80,actions=output:9"
-    )
-    connected.switch.poll(1.0)
-    assert [event for event in connected.settle() if isinstance(event, SwitchUp)]
-    assert "cookie=0x99" in refused(connected, compiled())
-    assert "cookie=0x99" in str(foreign(bridge.ovs, bridge.name))
-
-
 def test_a_flow_near_our_place_is_no_matter(bridge: Bridge) -> None:
     """Foreign flows with the same match or the same priority only, or more specific, are fine."""
     where = "tcp,nw_dst=10.0.0.10,tp_dst=80"
