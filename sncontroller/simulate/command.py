@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sncontroller.errors import OperatorError
 from sncontroller.simulate import plot, report, study
-from sncontroller.simulate.run import Setting
+from sncontroller.simulate.simulation import Setting
 from sncontroller.simulate.study import Contender, Course, Source
 from sncontroller.simulate.traces import SHAPES, Noise, from_csv
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sncontroller.errors import OperatorError
-from sncontroller.simulate.run import Result
+from sncontroller.simulate.simulation import Result
 from sncontroller.simulate.study import Cell
 
 POINTS = 1440

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from sncontroller.core.scaling import Policy
-from sncontroller.simulate.run import Result
+from sncontroller.simulate.simulation import Result
 from sncontroller.simulate.study import TRACKER, Cell
 from sncontroller.simulate.traces import DAY_S
 

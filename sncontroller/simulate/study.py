@@ -18,7 +18,7 @@ from sncontroller.core.scaling import (
     TargetSpec,
     ThresholdSpec,
 )
-from sncontroller.simulate.run import Result, Setting, run
+from sncontroller.simulate.simulation import Result, Setting, run
 from sncontroller.simulate.traces import DAY_S, Noise, Trace, generated
 
 TRACKER = "tracker"

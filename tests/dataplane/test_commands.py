@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sncontroller.bridge import Switch
+from sncontroller.lab.programs import dies_with_parent
 from tests.dataplane.configured import text
 from tests.dataplane.world import BRIDGE, World, eventually, group_spec
 
@@ -97,7 +98,8 @@ def test_detach_asks_for_the_configuration(world: World, tmp_path: Path) -> None
 def controller(file: Path, listen: int, rest: int) -> Iterator[subprocess.Popen[str]]:
     """``sncontroller run``, ended with Ctrl-C."""
     where = ("--listen", f"127.0.0.1:{listen}", "--rest", f"127.0.0.1:{rest}")
-    command = [sys.executable, "-m", "sncontroller.cli", "run", str(file), *where]
+    run = [sys.executable, "-m", "sncontroller.cli", "run", str(file), *where]
+    command = [*dies_with_parent(), *run]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         try:
             yield running

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sncontroller.lab.programs import dies_with_parent
+
 CONFIG = """\
 groups:
   web:
@@ -46,7 +48,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
     """A controller with two groups whose primaries serve."""
     file = tmp_path / "sn.yaml"
     file.write_text(CONFIG)
-    command = [sys.executable, "-m", "tests.unit.rest_server", str(file), "0"]
+    module = [sys.executable, "-m", "tests.unit.rest_server"]
+    command = [*dies_with_parent(), *module, str(file), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

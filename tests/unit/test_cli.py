@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import sncontroller
 from sncontroller.cli import main, manual, tables
 from sncontroller.config import load, schema
+from sncontroller.lab.programs import dies_with_parent
 from tests.unit.conftest import CONFIG, Served
 
 ROOT = Path(__file__).parents[2]
@@ -330,7 +331,16 @@ def test_an_address_that_is_none(cli: Cli) -> None:
 def test_somebody_else_answers(cli: Cli) -> None:
     """A web server that is not ours is recognised."""
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"],
+        [
+            *dies_with_parent(),
+            sys.executable,
+            "-u",
+            "-m",
+            "http.server",
+            "0",
+            "--bind",
+            "127.0.0.1",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -361,7 +371,7 @@ def process(*arguments: str) -> subprocess.Popen[str]:
     """The command, running; unbuffered, as in a terminal."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        command(*arguments),
+        [*dies_with_parent(), *command(*arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
