@@ -215,7 +215,12 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     def status(self) -> dict[str, Any]:
         """The state of all groups, as ``GET /v1/status`` shows it."""
         name, version = self.controller.config.controller, sncontroller.__version__
-        return views.status(name, version, self.controller.groups.values(), time.time())
+        counters = {
+            "dropped_new_flows_total": self.dropped_new_flows,
+            "handler_errors_total": self.handler_errors,
+        }
+        shown = views.status(name, version, self.controller.groups.values(), time.time())
+        return {**shown, "counters": counters}
 
     def metrics(self) -> str:
         """The same for Prometheus."""

@@ -44,6 +44,10 @@ class Ovsdb:
         said = json.loads(self._vsctl("--format=json", columns, "list", "interface"))
         return {row[0]: _record(*row) for row in said["data"]}
 
+    def identity(self) -> str:
+        """What tells this database from every other one, as long as it exists."""
+        return self._vsctl("get", "Open_vSwitch", ".", "_uuid").strip()
+
     def record_port(
         self, bridge: str, name: str, tags: Mapping[str, str], vlan: int | None
     ) -> None:

@@ -286,7 +286,7 @@ class Netns:
     def _serve(self, request: NodeRequest, directory: NodeDirectory, command: list[str]) -> None:
         """Start the service, which outlives this process. Raises ``TransientError``."""
         port = request.port
-        mark, _, whose = self._mark(request.name).partition("=")
+        mark, _, whose = self._process_mark(request.name).partition("=")
         boot = f"{self._config.boot_s:.3f}"
         service = ["sh", "-c", _SERVICE, "sn-node", directory.log, directory.path, boot, *command]
         done = subprocess.run(
@@ -307,18 +307,25 @@ class Netns:
         if self._owns(_tags(namespace_alias(port))) or is_dead_name(port):
             remove_namespace(port)
         # when someone else has removed the namespace's name, process and interface live on
-        end_processes(lambda: pids_with_environment(self._mark(name)))
+        mark = self._process_mark(name)
+        end_processes(lambda: pids_with_environment(mark))
         if self._owns(_tags(link_alias(port))):
             remove_link(port)
         self._directory(name).remove()
         self._ovsdb.delete_port(port)
 
-    def _mark(self, name: str) -> str:
-        """The entry in the environment by which a node's processes are known as its own."""
-        return f"{ENVIRONMENT_MARK}={self._owner.controller}/{self._owner.group}/{name}"
+    def _process_mark(self, name: str) -> str:
+        """The entry in the environment by which a node's processes are known as its own.
+
+        It names the switch, too: another lab on this machine may use the same names on its own.
+        """
+        return f"{ENVIRONMENT_MARK}={self._whose(name)}@{self._ovsdb.identity()}"
+
+    def _whose(self, name: str) -> str:
+        return f"{self._owner.controller}/{self._owner.group}/{name}"
 
     def _directory(self, name: str) -> NodeDirectory:
-        return NodeDirectory(self._config.workdir, name, self._mark(name))
+        return NodeDirectory(self._config.workdir, name, self._whose(name))
 
 
 def _tags(alias: str) -> dict[str, str]:

@@ -196,7 +196,9 @@ class Host:
         remove_namespace(self.name)
         remove_link(self.name)
         while self._children:
-            self._children.pop().wait(CHILD_PATIENCE_S)
+            child = self._children.pop()
+            child.kill()  # one that was only about to enter the namespace was not found there
+            child.wait(CHILD_PATIENCE_S)
         if self.ovs.pids:
             self.ovs.del_port(self.name)
 

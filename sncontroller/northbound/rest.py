@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import math
 from collections.abc import Callable
 from http import HTTPStatus
@@ -30,6 +31,7 @@ from sncontroller.core.events import Verb
 from sncontroller.northbound.metrics import CONTENT_TYPE
 
 MAX_BODY_BYTES = 4096
+WEB_SERVER_LOG = "ryu.lib.hub"
 VERBS = {verb.value: verb for verb in Verb}
 
 
@@ -57,7 +59,8 @@ class Brain(Protocol):
 
 
 def mount(application: WSGIApplication, brain: Brain) -> None:
-    """Answer the interface's URLs on Ryu's web server."""
+    """Answer the interface's URLs on Ryu's web server, without a line of log for each request."""
+    logging.getLogger(WEB_SERVER_LOG).setLevel(logging.WARNING)
     for controller in (Api, Unknown):
         application.register(controller, {"brain": brain})
 

@@ -360,7 +360,7 @@ def running(directory: Path, nodes: int = 3, **changes: Any) -> Iterator[Lab]:
 
     ``changes`` replace sections of the group's configuration.
     """
-    before = snapshot(Scope((directory,), ("SNCONTROLLER_NODE=failover/",)))
+    before = snapshot(Scope((directory,), (f"SNCONTROLLER_NODE=failover-{os.getpid()}/",)))
     names = set(namespaces())
     scaling = {"policy": "manual", "min": 1, "max": 6, "nodes": nodes}
     with ExitStack() as stack:

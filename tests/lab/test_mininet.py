@@ -31,13 +31,12 @@ class Mininet:
     def __init__(self, topology: str, environment: dict[str, str], log: Path) -> None:
         driver = str(Path(__file__).with_name("mininet_driver.py"))
         self.process = subprocess.Popen(
-            [SYSTEM_PYTHON, driver, topology, str(OPENFLOW)],
+            [*dies_with_parent(), SYSTEM_PYTHON, driver, topology, str(OPENFLOW)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log.open("w"),
             env=environment,
             text=True,
-            preexec_fn=dies_with_parent,
         )
         assert self._answer() == "ready", log.read_text()
 
@@ -63,7 +62,7 @@ def eventually(holds: Callable[[], object], log: Path) -> None:
     """Return when ``holds``; fail after a long time with the log's end."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
-        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        assert time.monotonic() < deadline, f"{json.dumps(group())}\n{log.read_text()[-4000:]}"
         time.sleep(0.2)
 
 
@@ -105,15 +104,14 @@ def controller(tmp_path: Path, ovs: PrivateOvs) -> Callable[[str], Path]:
         configuration, log = tmp_path / "sn.yaml", tmp_path / "controller.log"
         configuration.write_text(yaml.safe_dump(raw))
         command = [
+            *dies_with_parent(),
             *(str(Path(sys.executable).parent / "ryu-manager"), "sncontroller.app"),
             *("--sn-config", str(configuration), "--ofp-listen-host", "127.0.0.1"),
             *("--ofp-tcp-listen-port", str(OPENFLOW), "--wsapi-port", str(REST)),
         ]
         environment = {**os.environ, **ovs.environment}
         with log.open("w") as out:
-            child = subprocess.Popen(
-                command, stdout=out, stderr=out, env=environment, preexec_fn=dies_with_parent
-            )
+            child = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
         started.append(child)
         return log
 
