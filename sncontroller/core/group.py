@@ -20,6 +20,8 @@ from sncontroller.core.state import Group
 from sncontroller.core.turn import Turn
 
 REFUSED_PAUSE_S = 5.0
+DATAPATH_TCP_IDLE_S = 86_400.0
+"""When the userspace datapath forgets an established connection, unless told otherwise."""
 TICK_S, SHORTEST_TICK_S = 1.0, 0.005
 """Longest time between two ticks that a group with nothing due needs, and the shortest at all."""
 ANNOUNCE_WITHIN_S = 3.0
@@ -96,6 +98,20 @@ def _tick(turn: Turn) -> None:
     again_s = turn.group.apply_again_s
     if again_s is not None and turn.now >= again_s:
         turn.change(view=None, apply_again_s=None)
+    _end_adoption(turn)
+
+
+def _end_adoption(turn: Turn) -> None:
+    """A connection that began before us has by now either a pin, or been silent for too long.
+
+    From then on one without a pin is one that lost it, and its slot is the best guess.
+    """
+    group = turn.group
+    silent_s = DATAPATH_TCP_IDLE_S
+    if group.spec.pinning != "conntrack":
+        silent_s = group.spec.pin.tcp_idle_s
+    if group.older is Older.PRIMARY and turn.now - group.adopts_since_s >= silent_s:
+        turn.change(older=Older.SLOTS)
 
 
 def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
@@ -109,9 +125,12 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
         view=None,
     )
     turn.log(ev.Kind.SWITCH_UP, None, f"{switch.bridge} is connected")
-    if forgot:
+    if forgot and set(group.slots) <= {group.primary}:
+        turn.change(older=Older.PRIMARY, adopts_since_s=turn.now)  # perhaps it was detached
+    elif forgot:
         turn.change(older=Older.SLOTS)
     if group.live_version == 0:
+        turn.change(adopts_since_s=turn.now)
         adoption.recover(turn, installed, switch.ports)
     if PRIMARY_INDEX not in turn.group.nodes:
         turn.put(adoption.primary_node(turn))

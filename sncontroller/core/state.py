@@ -6,6 +6,7 @@ and its parts. Times are seconds since the epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -95,6 +96,8 @@ class Group:
     weights: Mapping[int, float] = field(default_factory=dict)
     """The weights that ``slots`` were made for."""
     older: Older = Older.PRIMARY
+    adopts_since_s: float = math.inf
+    """When the switch first got our entries from this controller."""
     datapath: int | None = None
     bridge: str | None = None
     ports: Mapping[str, Port] = field(default_factory=dict)

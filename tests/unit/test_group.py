@@ -251,6 +251,32 @@ def test_a_switch_that_forgot_everything_gets_everything_back() -> None:
     assert world.consistent()
 
 
+def test_a_switch_that_was_attached_again_brings_connections_of_the_primary() -> None:
+    """What it took up while it was without us went to the primary; nobody else had a slot."""
+    world = up().scale(3).scale(1).wait(400)
+    world.give(ev.SwitchDown(7))
+    world.installed = EMPTY
+    world.wait(90_000, every=1000.0)
+    world.connect()
+    assert world.group.older is Older.PRIMARY
+    world.scale(3)
+    assert world.group.older is Older.PRIMARY
+    assert world.consistent()
+
+
+@pytest.mark.parametrize(("pinning", "for_s"), [("conntrack", 86_400), ("learn", 7200)])
+def test_older_connections_are_waited_for_until_they_would_be_forgotten(
+    pinning: str, for_s: int
+) -> None:
+    """After so long without a packet a connection that began before us is no connection."""
+    world = up(pinning=pinning)
+    world.wait(for_s - 10, every=1000.0)
+    assert world.group.older is Older.PRIMARY
+    world.wait(10)
+    assert world.group.older is Older.SLOTS
+    assert world.consistent()
+
+
 def test_nothing_is_started_before_the_hypervisor_was_heard() -> None:
     """A controller that does not know what exists must not make a second set."""
     world = World()
