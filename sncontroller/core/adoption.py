@@ -7,6 +7,7 @@ serves and which slot is whose; the hypervisor says what else exists.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sncontroller.core import health, layout
 from sncontroller.core.entries import Bucket, GroupEntry, Load, Output, SetField, Table
@@ -14,7 +15,7 @@ from sncontroller.core.events import Kind, Port
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
 from sncontroller.core.lifecycle import State, Trigger
-from sncontroller.core.plan import NOT_NEW_TCP, Older
+from sncontroller.core.plan import FAILED_NOTE, NOT_NEW_TCP, Older
 from sncontroller.core.scaling import Memory
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
@@ -74,10 +75,11 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
     """Take nodes, slots and drains from entries that an earlier life of ours left on the switch."""
     spec, zone = turn.group.spec, turn.group.spec.zone
     by_number = {port.number: port for port in ports}
+    _recover_failed(turn, installed)
     delivered = dict(_delivered(installed, zone))
     if not delivered:
         return
-    draining = _draining(installed, zone)
+    draining = _marked(installed, zone, failed=False)
     for index, (number, mac) in delivered.items():
         if number not in by_number:
             continue
@@ -103,6 +105,15 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
     )
     count = len(turn.group.serving)
     turn.log(Kind.SWITCH_UP, None, f"took up {count} serving nodes as the switch has them")
+
+
+def _recover_failed(turn: Turn, installed: Table) -> None:
+    """What an operator took out stays out."""
+    for index in _marked(installed, turn.group.spec.zone, failed=True):
+        made = (
+            primary_node(turn) if index == PRIMARY_INDEX else new_node(turn, index, State.GONE, "")
+        )
+        turn.put(replace(made, state=State.FAILED, asked=True, reason="failed by the operator"))
 
 
 def settle(turn: Turn) -> None:
@@ -166,11 +177,16 @@ def _owner(bucket: Bucket) -> int | None:
     return loads[0] & layout.MAX_INDEX if loads else None
 
 
-def _draining(installed: Table, zone: Zone) -> frozenset[Index]:
-    """The nodes whose pins give way to new connections."""
-    origins = (layout.origin(flow.cookie) for flow in installed.flows.values())
-    again = (o for o in origins if o is not None and o.kind is layout.Kind.SELECT and o.index)
-    return frozenset(o.index for o in again if o.zone == zone)
+def _marked(installed: Table, zone: Zone, *, failed: bool) -> frozenset[Index]:
+    """The nodes that an operator failed; else those whose pins give way to new connections."""
+    found = set()
+    for flow in installed.flows.values():
+        origin = layout.origin(flow.cookie)
+        if origin is None or origin.zone != zone or not origin.index:
+            continue
+        if origin.kind is layout.Kind.SELECT and (flow.priority == FAILED_NOTE) is failed:
+            found.add(origin.index)
+    return frozenset(found)
 
 
 def _adopting(installed: Table) -> bool:

@@ -239,6 +239,7 @@ def _view(turn: Turn) -> View:
             n.mac,
             draining=n.state is State.DRAINING,
             delivers=n.deliverable,
+            failed=n.state is State.FAILED and n.asked,
         )
         for n in sorted(known, key=lambda n: n.index)
         if n.port is not None and n.mac is not None and n.state is not State.GONE

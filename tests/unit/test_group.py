@@ -251,6 +251,22 @@ def test_a_switch_that_forgot_everything_gets_everything_back() -> None:
     assert world.consistent()
 
 
+@pytest.mark.parametrize("pinning", ["conntrack", "learn", "reactive"])
+def test_what_an_operator_failed_stays_out_after_a_restart(pinning: str) -> None:
+    """The switch remembers it; it comes back when the operator says so."""
+    world = up(pinning=pinning).scale(3).wait(60).ask("web-1", ev.Verb.FAIL).wait(60)
+    assert world.states()[1] is State.FAILED
+    world.restarted().wait(60)
+    assert world.states() == {1: State.FAILED, **dict.fromkeys((2, 3, 4), State.ACTIVE)}
+    assert world.owners() == {2, 3, 4}
+    assert world.consistent()
+    world.ask("web-1", ev.Verb.UNDRAIN).wait(60)
+    assert world.states()[1] is State.ACTIVE
+    world.restarted().wait(60)
+    assert world.states()[1] is State.ACTIVE
+    assert 1 in world.owners()
+
+
 def test_a_switch_that_was_attached_again_brings_connections_of_the_primary() -> None:
     """What it took up while it was without us went to the primary; nobody else had a slot."""
     world = up().scale(3).scale(1).wait(400)

@@ -30,9 +30,20 @@ from sncontroller.core.layout import Index, Kind, Layout
 from sncontroller.core.model import PROTOCOL_NUMBERS, GroupSpec
 from sncontroller.core.plan import own_tables, shared_table
 from sncontroller.core.plan.compilation import ETH_IP, NEW_TCP, NOT_NEW_TCP, Compilation
+from sncontroller.core.plan.own_tables import FAILED_NOTE
 from sncontroller.core.plan.view import Older, PlanNode, View
 
-__all__ = ["NEW_TCP", "NOT_NEW_TCP", "Older", "PlanNode", "View", "desired", "handback", "pin"]
+__all__ = [
+    "FAILED_NOTE",
+    "NEW_TCP",
+    "NOT_NEW_TCP",
+    "Older",
+    "PlanNode",
+    "View",
+    "desired",
+    "handback",
+    "pin",
+]
 
 
 def desired(spec: GroupSpec, view: View, layout: Layout) -> Table:

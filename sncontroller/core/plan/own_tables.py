@@ -48,6 +48,8 @@ PINNED = 100
 """Priority in the tables of pins, commits and slots, and of pins in the dispatch table."""
 _REPINNED, _OLDER, _FRAGMENT, _ASIDE, _BY_FLOW, _FIRST = 110, 60, 53, 52, 51, 50
 """Priorities in the dispatch table."""
+FAILED_NOTE = 1
+"""Priority there of an entry that matches nothing any more: the note that a node was failed."""
 _TRACKED = Masked(0x20, 0x30)
 """``-inv+trk``: only then conntrack says what ports a fragment's datagram has."""
 
@@ -60,6 +62,10 @@ def dispatch(c: Compilation) -> Iterator[FlowEntry]:
         if node.draining and "tcp" in c.spec.match.protocol:
             new = {**_pin_match(c, node), "ip_proto": TCP, "tcp_flags": NEW_TCP}
             yield _dispatch(c, Kind.SELECT, _REPINNED, _first_packet(c), new, node.index)
+    for node in c.view.nodes:
+        if node.failed:
+            first = _first_packet(c)
+            yield _dispatch(c, Kind.SELECT, FAILED_NOTE, first, _pin_match(c, node), node.index)
     yield from _older(c)
     if c.conntrack:
         yield from _conntrack_only(c)

@@ -27,6 +27,8 @@ class PlanNode:
     draining: bool = False
     delivers: bool = True
     """Whether flows may reach it; a node that is only probed gets nothing else."""
+    failed: bool = False
+    """Whether an operator took it out, which the switch remembers for us."""
 
 
 @dataclass(frozen=True, slots=True)
