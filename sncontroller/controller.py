@@ -272,7 +272,7 @@ def _handed_back(group: Group) -> Table:
     if first is None or first.port is None or first.mac is None:
         return EMPTY
     primary = PlanNode(first.index, first.port.number, first.mac)
-    return handback(group.spec, primary, group.layout)
+    return handback(group.spec, primary, group.layout, group.ingress)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -135,7 +135,8 @@ def handbacks(config: Config, bridge: Bridge) -> frozenset[str]:
             view = _found(spec, there, bridge, ports, Known({}, {}))
             primary = next((node for node in view.nodes if node.index == PRIMARY_INDEX), None)
             if primary is not None:
-                table = handback(spec, replace(primary, draining=False), config.switch.layout)
+                first = replace(primary, draining=False)
+                table = handback(spec, first, config.switch.layout, view.ingress)
                 kept |= _as_entries(table).flows
     return frozenset(kept)
 

@@ -245,7 +245,6 @@ def _view(turn: Turn) -> View:
         if n.port is not None and n.mac is not None and n.state is not State.GONE
     )
     first = group.nodes.get(PRIMARY_INDEX)
-    ingress = (group.ports.get(name) for name in group.spec.match.ingress)
     return View(
         nodes=nodes,
         slots=tuple(Index(i) for i in group.slots),
@@ -253,6 +252,6 @@ def _view(turn: Turn) -> View:
         primary_mac=None if first is None else first.mac,
         primary_port=None if first is None or first.port is None else first.port.number,
         primary_serves=first is not None and (first.deliverable or first.mac is None),
-        ingress=tuple(port.number for port in ingress if port is not None),
+        ingress=group.ingress,
         older=group.older,
     )

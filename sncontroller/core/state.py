@@ -139,6 +139,12 @@ class Group:
         """Whether its switch is connected."""
         return self.datapath is not None
 
+    @property
+    def ingress(self) -> tuple[int, ...]:
+        """Port numbers of the specification's ingress ports, those that the switch has."""
+        ports = (self.ports.get(name) for name in self.spec.match.ingress)
+        return tuple(port.number for port in ports if port is not None)
+
     def having(self, *states: State) -> Iterator[Node]:
         """The nodes in one of these states, by index."""
         return (node for _, node in sorted(self.nodes.items()) if node.state in states)

@@ -156,7 +156,7 @@ class Lab:
                 "interval_s": 0.2,
                 "fall": 3,
             },
-            "drain": {"idle_s": 1, "deadline_s": 60},
+            "drain": {"idle_s": 2, "deadline_s": 60},
             "pin": {"fin_idle_s": 1},
             "scaling": {"policy": "manual", "min": 1, "max": 6, "nodes": 3},
             "hypervisor": self.hypervisor(),

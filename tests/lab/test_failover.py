@@ -257,7 +257,7 @@ def test_drain_waits_for_a_held_connection(tmp_path: Path) -> None:
         lab.verb("web-2", "drain")
         lab.active(PRIMARY, "web-3", "web-4")
         seen = visits(agent, agent.start("visit", total=300, **TO))
-        time.sleep(2)  # twice drain.idle_s
+        time.sleep(4)  # twice drain.idle_s
         assert lab.states()["web-2"] == "draining"
         assert seen.failed == ()
         assert "web-2" not in seen.nodes

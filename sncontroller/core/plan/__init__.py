@@ -68,12 +68,10 @@ def handback(
 ) -> Table:
     """What must stay so that the primary alone serves when we are gone; empty for its own IP.
 
-    Without ``ingress`` it serves clients of every port.
+    ``ingress`` are the numbers of the specification's ingress ports, those that the switch has.
     """
     if spec.arp == "primary":
         return Table()
-    if not ingress:
-        spec = spec.model_copy(update={"match": spec.match.model_copy(update={"ingress": ()})})
     view = View((primary,), (), primary.index, primary.mac, ingress=ingress)
     c = Compilation(spec, view, layout)
     actions: Actions = (*shared_table.learn_mac(c), *c.to_node(primary))
