@@ -7,14 +7,17 @@ Pure functions of the dump's text. The controller reads the same from OpenFlow m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from sncontroller.bridge import Entries
 from sncontroller.core import layout
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Kind, Zone
+from sncontroller.core.plan import FAILED_NOTE
 
 _ANSWER = re.compile(r"arp_op=1 actions=.*set_field:([0-9a-f:]{17})->eth_src.*IN_PORT$")
 _DELIVERY = re.compile(r"set_field:([0-9a-f:]{17})->eth_dst,output:(\d+)")
 _OWNER = re.compile(r"load:(0x[0-9a-f]+)->NXM_NX_REG0\[\]")
+_FAILED = f" priority={FAILED_NOTE},"
 _IN_PORT = re.compile(r"in_port=(\d+)")
 
 
@@ -55,7 +58,16 @@ def probed(mine: Entries) -> dict[Index, int]:
 
 def draining(mine: Entries) -> frozenset[Index]:
     """The nodes whose pins give way to new connections."""
-    found = map(origin, mine.flows)
+    return _selected_anew(line for line in mine.flows if _FAILED not in line)
+
+
+def failed(mine: Entries) -> frozenset[Index]:
+    """The nodes that an operator took out."""
+    return _selected_anew(line for line in mine.flows if _FAILED in line)
+
+
+def _selected_anew(lines: Iterable[str]) -> frozenset[Index]:
+    found = map(origin, lines)
     return frozenset(o.index for o in found if o is not None and o.kind is Kind.SELECT and o.index)
 
 

@@ -188,14 +188,19 @@ def _nodes(
 ) -> Iterator[PlanNode]:
     """The nodes that a bridge delivers to or lets probes through to, by index."""
     reached = {index: port for index, (port, _) in installed.delivered(mine).items()}
-    draining = installed.draining(mine)
-    for index, port in sorted({**installed.probed(mine), **reached}.items()):
+    draining, failed = installed.draining(mine), installed.failed(mine)
+    names = {index: layout.port_name(spec.zone, index) for index in failed}
+    noted = {index: ports[name] for index, name in names.items() if name in ports}
+    for index, port in sorted({**noted, **installed.probed(mine), **reached}.items()):
+        node = PlanNode(index, port, layout.node_mac(spec.zone, index))
         if index == PRIMARY_INDEX:
-            first = _primary(spec, mine, bridge, ports, known)
-            yield replace(first, draining=index in draining, delivers=index in reached)
-        else:
-            mac = layout.node_mac(spec.zone, index)
-            yield PlanNode(index, port, mac, index in draining, index in reached)
+            node = _primary(spec, mine, bridge, ports, known)
+        yield replace(
+            node,
+            draining=index in draining,
+            delivers=index in reached,
+            failed=index in failed,
+        )
 
 
 def _primary(

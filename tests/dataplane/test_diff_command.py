@@ -50,11 +50,13 @@ SHAPES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("changes", [{}, {"draining": {3}}, {"slots": [1] * 200 + [3] * 56}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"draining": {3}}, {"failed": {2}}, {"slots": [1] * 200 + [3] * 56}]
+)
 def test_what_the_controller_installed_is_no_difference(
     world: World, cli: Cli, tmp_path: Path, shape: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    """Three nodes, one of them draining or slots unevenly shared: the configuration agrees."""
+    """Three nodes, one draining or failed, or slots unevenly shared: the configuration agrees."""
     spec = group_spec(**shape)
     ingress = {name: world.host(name, "10.0.0.101").ofport for name in spec.match.ingress}
     add_silent_nodes(world, spec, 3)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -225,11 +225,21 @@ class World:
         """All nodes active, slots shared evenly, but for these changes."""
         draining = frozenset(changes.pop("draining", ()))
         gone = frozenset(changes.pop("gone", ()))
+        failed = frozenset(changes.pop("failed", ()))
         nodes = [node.plan for i, node in self.nodes.items() if i not in gone]
         if slots is None:
-            slots = slot_table(None, {n.index: float(n.index not in draining) for n in nodes})
+            out = draining | failed
+            slots = slot_table(None, {n.index: float(n.index not in out) for n in nodes})
         given: dict[str, Any] = {
-            "nodes": tuple(PlanNode(n.index, n.port, n.mac, n.index in draining) for n in nodes),
+            "nodes": tuple(
+                replace(
+                    n,
+                    draining=n.index in draining,
+                    delivers=n.index not in failed,
+                    failed=n.index in failed,
+                )
+                for n in nodes
+            ),
             "slots": tuple(map(Index, slots)),
             "primary": PRIMARY_INDEX,
             "primary_mac": self.nodes[PRIMARY_INDEX].mac,
