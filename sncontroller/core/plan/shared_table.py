@@ -84,15 +84,22 @@ def _aside(c: Compilation) -> Iterator[Match]:
     """ICMP errors and, where ports matter, fragments: conntrack says whose they are.
 
     What turns out to be none of the group's goes on as it came, so nothing of it is rewritten here.
-    Two groups that share an address would write the same match here; a register that is still 0,
-    under the group's number as mask, tells them apart. One of the two then sees these packets; the
-    other's go the bridge's ordinary way.
+    Of two groups that share an address one sees these packets; the other's go the bridge's ordinary
+    way.
     """
-    own = {"reg3": Masked(0, c.zone)}
     for kind in ICMP_ERRORS:
-        yield from c.addressed(ICMP, icmpv4_type=kind, **own)
+        yield from c.addressed(ICMP, icmpv4_type=kind, **_own(c))
     for _, number in numbers(c.spec.match.protocol) if c.spec.match.ports else ():
-        yield from c.addressed(number, ip_frag=FRAGMENT, **own)
+        yield from c.addressed(number, ip_frag=FRAGMENT, **_own(c))
+
+
+def _own(c: Compilation) -> Fields:
+    """A match on nothing, that tells a group's entries from those of one with the same address.
+
+    Two equal matches cannot be in one table. A register that is still 0, under the group's number
+    as mask, makes them differ.
+    """
+    return {"reg3": Masked(0, c.zone)}
 
 
 def returning(c: Compilation) -> Iterator[FlowEntry]:
@@ -147,8 +154,8 @@ def address_answers(c: Compilation) -> Iterator[FlowEntry]:
         return
     answer = _arp_answer(mac, c.spec.address)
     for where in c.origins():
-        asked = match(**where, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=c.spec.address)
-        yield c.entry(Kind.SERVICE, asked, answer, above=_ADDRESS)
+        asked: Fields = {"eth_type": ETH_ARP, "arp_op": ARP_REQUEST, "arp_tpa": c.spec.address}
+        yield c.entry(Kind.SERVICE, match(**where, **asked, **_own(c)), answer, above=_ADDRESS)
     if c.spec.arp == "switch":
         for ping in c.addressed(ICMP, icmpv4_type=ECHO_REQUEST):
             yield c.entry(Kind.SERVICE, ping, _ping_answer(mac, c.spec.address))
@@ -158,8 +165,8 @@ def _guards(c: Compilation) -> Iterator[FlowEntry]:
     """A node that is not the address's owner must not teach it to anybody."""
     for node in c.view.nodes:
         if c.spec.arp == "switch" or node.index != c.view.primary:
-            said = match(in_port=node.port, eth_type=ETH_ARP, arp_spa=c.spec.address)
-            yield c.entry(Kind.SERVICE, said, (), node.index, above=_ADDRESS)
+            said: Fields = {"in_port": node.port, "eth_type": ETH_ARP, "arp_spa": c.spec.address}
+            yield c.entry(Kind.SERVICE, match(**said, **_own(c)), (), node.index, above=_ADDRESS)
 
 
 def _probes(c: Compilation) -> Iterator[FlowEntry]:

@@ -1,0 +1,50 @@
+"""What compiled tables of several groups have to do with one another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sncontroller.core.layout import Index, Layout, node_mac
+from sncontroller.core.model import GroupSpec
+from sncontroller.core.plan import PlanNode, View, desired
+
+ADDRESS, MAC = "10.0.0.10", "52:54:00:00:00:01"
+
+
+def group(number: int, **changes: Any) -> GroupSpec:
+    """One of several groups on one primary, told apart by their ports."""
+    return GroupSpec.model_validate(
+        {
+            "name": f"g{number}",
+            "id": number,
+            "match": {"address": ADDRESS, "ports": [80 + number]},
+            "primary": {"port": "vm1", "mac": MAC},
+            "scaling": {"policy": "manual"},
+            "health": {"kind": "tcp", "source": f"10.0.0.{200 + number}"},
+            **changes,
+        }
+    )
+
+
+def view(spec: GroupSpec, *, primary: int) -> View:
+    """The shared primary at port 1, out unless it is ``primary``, and one more node."""
+    second = PlanNode(Index(2), 10 + spec.zone, node_mac(spec.zone, Index(2)))
+    first = PlanNode(Index(1), 1, MAC, delivers=primary == 1)
+    slots = (Index(primary),) * 256
+    serves = primary == 1
+    return View((first, second), slots, Index(primary), MAC, 1, primary_serves=serves)
+
+
+@pytest.mark.parametrize("pinning", ["conntrack", "learn", "reactive"])
+@pytest.mark.parametrize("primary", [1, 2])
+def test_groups_of_one_primary_have_no_entry_in_common(pinning: str, primary: int) -> None:
+    """Also when it is dead and the switch answers for the address, in each group's name."""
+    specs = [group(number, pinning=pinning) for number in (1, 2, 3)]
+    tables = [desired(spec, view(spec, primary=primary), Layout()) for spec in specs]
+    flows = [key for table in tables for key in table.flows]
+    groups = [key for table in tables for key in table.groups]
+    assert (len(set(flows)), len(set(groups))) == (len(flows), len(groups))
+    answers = [f for t in tables for f in t.flows.values() if f.match["arp_op"] == 1]
+    assert sum(flow.match["arp_tpa"] == ADDRESS for flow in answers) == (0 if primary == 1 else 3)
