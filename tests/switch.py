@@ -7,6 +7,7 @@ in the form that ``sncontroller.core.ofctl`` writes.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sncontroller.core import ofctl
 from sncontroller.core.diff import (
@@ -35,8 +36,9 @@ def _line(operation: Operation) -> str:
         case AddFlow(flow):
             return f"flow add {ofctl.flow(flow)}"
         case DeleteFlow(flow):
-            where = ofctl.flow(flow).partition(" actions=")[0]
-            return f"flow delete_strict {where.replace(',', '/-1,', 1)}"
+            alone = replace(flow, cookie=0, idle_timeout_s=0)
+            where = ofctl.flow(alone).partition(" actions=")[0]
+            return f"flow delete_strict cookie={flow.cookie:#x}/-1, {where}"
         case DeleteGroup(group_id):
             return f"group delete group_id={group_id}"
 

@@ -168,6 +168,40 @@ def test_every_group_gets_its_own_counters(bridge: Bridge) -> None:
 # Packet-ins
 
 
+def test_a_first_packet_is_a_new_flow(bridge: Bridge) -> None:
+    """``reactive``: a packet without a pin comes up with flow, port and flag; then it is pinned."""
+    connected = holding(bridge, compiled(pinning="reactive"))
+    connected.link.want_events()
+    bridge.inject("client", segment(1000))
+    (event,) = connected.settle()
+    assert isinstance(event, NewFlow)
+    assert event.flow == FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
+    assert (event.zone, event.in_port, event.syn, event.pinned) == (ZONE, 9, True, None)
+    pin = plan.pin(group_spec(pinning="reactive"), event.flow, Index(2), Layout())
+    connected.switch.add_pin(AddPin(connected.link.id, pin, False, event.in_port, event.frame))
+    assert connected.settle() == []
+    counters = poll(connected).nodes[Index(2)]
+    assert (counters.packets, counters.active_flows) == (1, 1)
+    bridge.inject("client", segment(1000, "ack"))
+    assert connected.settle() == []
+    assert poll(connected).nodes[Index(2)].packets == 2
+
+
+def test_a_flow_keeps_its_first_pin(bridge: Bridge) -> None:
+    """A second packet that was on its way when its flow was pinned does not pin it anew."""
+    connected = holding(bridge, compiled(pinning="reactive"))
+    connected.link.want_events()
+    bridge.inject("client", segment(1000), segment(1000))
+    first, second = (event for event in connected.settle() if isinstance(event, NewFlow))
+    for event, node, replace in ((first, 2, False), (second, 3, False), (second, 1, True)):
+        pin = plan.pin(group_spec(pinning="reactive"), event.flow, Index(node), Layout())
+        connected.switch.add_pin(AddPin(connected.link.id, pin, replace, 9, event.frame))
+    connected.settle()
+    nodes = poll(connected).nodes
+    assert [nodes[index].packets for index in NODES] == [1, 2, 0]
+    assert [nodes[index].active_flows for index in NODES] == [1, 0, 0]
+
+
 def test_dropped_pins_are_one_nodes(bridge: Bridge) -> None:
     """The pins to one node go, others and all else stay."""
     connected = holding(bridge, compiled(pinning="learn"))

@@ -15,8 +15,9 @@ from typing import IO
 
 import pytest
 
-from tests.openflow.conftest import Bridge
+from tests.openflow.conftest import PORTS, Bridge
 from tests.openflow.tables import compiled
+from tests.openflow.test_polls import segment
 from tests.openflow.test_switch import shown
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,22 @@ def manager(port: int) -> Iterator[Manager]:
     running = Manager(port)
     yield running
     running.end()
+
+
+def test_a_switch_that_connects(bridge: Bridge, manager: Manager, port: int) -> None:
+    """The table is applied and polled; ports and packets come up; a neighbour app sees its own."""
+    bridge.ovs.set_controller(bridge.name, f"tcp:127.0.0.1:{port}")
+    assert manager.until("up") == f"up {bridge.name} 0"
+    manager.until("applied")
+    assert manager.until("polled") == "polled 0 0 0"
+    assert bridge.dump() == shown(compiled())
+    tables = {flow.table for flow in compiled().flows.values()}
+    manager.until(f"neighbour {len(compiled().flows)} {len(tables)}")
+    bridge.ovs.add_port(bridge.name, f"{bridge.name}-new", type="dummy")
+    assert manager.until("port") == f"port {bridge.name}-new"
+    answer = segment(1000, "ack", to_node=False).replace("dst=10.0.0.9", "dst=10.0.0.254")
+    bridge.inject("sn00a1-2", answer)
+    assert manager.until("frame") == f"frame {PORTS['sn00a1-2']}"
 
 
 def test_a_switch_that_comes_back(bridge: Bridge, manager: Manager, port: int) -> None:

@@ -51,6 +51,13 @@ def shown(table: Table) -> tuple[str, ...]:
     )
 
 
+def somebody(table: Table, actions: str) -> str:
+    """A foreign flow for ``add-flow``, with match and priority of the table's classification."""
+    (ours,) = (flow for flow in table.flows.values() if flow.match["tcp_dst"] == 80)
+    where = ofctl.flow(replace(ours, cookie=0x99)).partition(" actions=")[0]
+    return f"{where},actions={actions}"
+
+
 def flow(number: int, **where: e.Value) -> e.FlowEntry:
     """An entry of ours in the commit table that drops."""
     return e.FlowEntry(201, 100 + number, e.match(**where), (), cookie(Kind.COMMIT, ZONE, number))
@@ -236,11 +243,43 @@ def test_a_group_that_somebody_else_made(bridge: Bridge) -> None:
     assert bridge.dump() == shown(compiled())
 
 
+@pytest.mark.parametrize(
+    ("actions", "said"), [("output:9", "tp_dst=80 actions=output:9"), ("dec_ttl", "priority=40000")]
+)
+def test_a_flow_in_our_place_is_not_overwritten(bridge: Bridge, actions: str, said: str) -> None:
+    """A foreign flow with match and priority of ours refuses the table, named with the mend."""
+    bridge.ofctl("add-flow", somebody(compiled(), actions))
+    before = foreign(bridge.ovs, bridge.name)
+    connected = bridge.up()
+    reason = refused(connected, compiled())
+    assert "cookie=0x99" in reason
+    assert said in reason
+    assert "switch.priority" in reason
+    assert bridge.dump() == ()
+    assert foreign(bridge.ovs, bridge.name) == before
+    bridge.ofctl("del-flows", "cookie=0x99/-1")
+    applied(connected, compiled(), 2)
+
+
+def test_a_flow_that_took_our_place_is_not_overwritten(bridge: Bridge) -> None:
+    """A foreign flow that replaced one of ours shows in a poll, and then refuses the table."""
+    connected = bridge.up()
+    applied(connected, compiled())
+    bridge.ofctl("add-flow", somebody(compiled(), "output:9"))
+    before = foreign(bridge.ovs, bridge.name)
+    connected.switch.poll(1.0)
+    assert [event for event in connected.settle() if isinstance(event, SwitchUp)]
+    assert "cookie=0x99" in refused(connected, compiled())
+    assert foreign(bridge.ovs, bridge.name) == before
+    assert "cookie=0x99" in str(before)
+
+
 def test_a_flow_near_our_place_is_no_matter(bridge: Bridge) -> None:
     """Foreign flows with the same match or the same priority only, or more specific, are fine."""
-    where = "tcp,nw_dst=10.0.0.10,tp_dst=80"
-    for head in ("priority=39999", "priority=40000,in_port=3", "priority=40000,table=1"):
-        bridge.ofctl("add-flow", f"cookie=0x99,{head},{where},actions=output:9")
+    ours = somebody(compiled(), "output:9")
+    for near in ("priority=39999", "priority=40000,in_port=3", "priority=40000,table=1"):
+        bridge.ofctl("add-flow", ours.replace("priority=40000", near))
+    assert len(foreign(bridge.ovs, bridge.name)) == 3
     applied(bridge.up(), compiled())
 
 

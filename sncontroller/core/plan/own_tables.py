@@ -22,6 +22,7 @@ from sncontroller.core.entries import (
     Load,
     Masked,
     Resubmit,
+    SetField,
     ToController,
     ToGroup,
     match,
@@ -41,6 +42,7 @@ from sncontroller.core.plan.compilation import (
     Fields,
     numbers,
 )
+from sncontroller.core.plan.shared_table import learn_mac
 from sncontroller.core.plan.view import Older, PlanNode
 from sncontroller.core.slots import SLOTS
 
@@ -149,7 +151,16 @@ def _first_packet(c: Compilation) -> Actions:
         case "learn":
             return (Resubmit(c.layout.slot_table),)
         case "reactive":
-            return (ToController(),)
+            return (*_as_it_came(c), ToController())
+
+
+def _as_it_came(c: Compilation) -> Actions:
+    """The packet as the client sent it: it comes back from the controller by the same way.
+
+    Where the bridge had to learn the client, the classification has written over ``eth_dst``.
+    """
+    mac = c.address_mac()
+    return (SetField("eth_dst", mac),) if mac is not None and learn_mac(c) else ()
 
 
 def _by_flow(c: Compilation) -> Actions:
