@@ -1,11 +1,28 @@
-"""What holds for every test: no judging by time, and signals as they are in a terminal."""
+"""What holds for every test: in which order and where it runs, no judging by time, and signals.
 
+Tests of the data plane and of labs move this process into a network namespace of its own, for good
+(``sncontroller.lab.isolation``). Those that stay on the machine's own loopback come first, whatever
+the order of the command line, so that no lab can take the network away under them.
+"""
+
+from __future__ import annotations
+
+import os
 import signal
+import socket
+from collections.abc import Generator
 from pathlib import Path
+from typing import Final
 
+import pytest
 from hypothesis import configuration, settings
 
-configuration.set_hypothesis_home_dir(Path(__file__).parents[1] / "build" / "hypothesis")
+HERE: Final = Path(__file__).parent
+STAYING: Final = (HERE / "unit", HERE / "openflow")
+"""Where tests are that never leave the machine's own network namespace."""
+NETWORK: Final = os.readlink("/proc/self/ns/net")
+
+configuration.set_hypothesis_home_dir(HERE.parent / "build" / "hypothesis")
 settings.register_profile("sncontroller", deadline=None)
 settings.load_profile("sncontroller")
 
@@ -13,3 +30,33 @@ settings.load_profile("sncontroller")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_sessionstart() -> None:
+    """Say at once what would make tests fail in strange ways."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("127.0.0.1", 9))
+        except OSError as error:
+            reason = f"127.0.0.1 cannot be reached ({error.strerror}): try ip link set lo up"
+            raise pytest.UsageError(reason) from None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """First those that stay; and the core's coverage is what its own tests reach, and no lab."""
+    yield
+    items.sort(key=lambda item: not _stays(item))
+    for item in items:
+        if HERE / "unit" not in item.path.parents:
+            item.add_marker(pytest.mark.no_cover)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that is to stay, and that a test before it has moved, says so."""
+    if _stays(item) and os.readlink("/proc/self/ns/net") != NETWORK:
+        pytest.fail("an earlier test of tests/unit or tests/openflow left the network namespace")
+
+
+def _stays(item: pytest.Item) -> bool:
+    return any(directory in item.path.parents for directory in STAYING)

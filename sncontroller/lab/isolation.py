@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sncontroller.lab.namespaces import RUN_NETNS
@@ -13,6 +14,8 @@ _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWNET: Final = 0x40000000
 _MS_REC_PRIVATE: Final = 0x4000 | 0x40000
 _MNT_DETACH: Final = 2
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 _outside: tuple[str, ...] | None = None
 
@@ -25,23 +28,41 @@ def isolate() -> tuple[str, ...]:
     these processes, however it dies. There is no way out to other networks.
 
     Returns the words to put before a command that must run outside. Call it from the main thread
-    before others start: threads that run already stay outside.
+    before others start: threads that run already stay outside. Raises ``LabError``, and leaves the
+    process where it was, when that cannot be had.
     """
     global _outside
     if _outside is None:
         require_root("a network namespace")
         original = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("net", "mnt")]
-        libc = ctypes.CDLL(None, use_errno=True)
-        _libc(libc.unshare, _CLONE_NEWNET | _CLONE_NEWNS)
-        _libc(libc.mount, b"none", b"/", None, _MS_REC_PRIVATE, None)
-        os.makedirs(RUN_NETNS, exist_ok=True)
-        _libc(libc.mount, b"tmpfs", RUN_NETNS.encode(), b"tmpfs", 0, b"mode=0755")
-        libc.umount2(b"/sys", _MNT_DETACH)  # sysfs shows the namespace it was mounted in
-        _libc(libc.mount, b"sysfs", b"/sys", b"sysfs", 0, None)
-        run_script("ip link set lo up")
+        directory = os.getcwd()
+        _libc(_LIBC.unshare, _CLONE_NEWNET | _CLONE_NEWNS)
+        try:
+            _furnish()
+        except BaseException:
+            _go_back(original, directory)
+            raise
         net, mnt = (f"/proc/{os.getpid()}/fd/{fd}" for fd in original)
         _outside = (program("nsenter"), f"--net={net}", f"--mount={mnt}", "--")
     return _outside
+
+
+def _furnish() -> None:
+    """Make the new namespaces usable: a loopback that is up, names and interfaces of their own."""
+    run_script("ip link set lo up")
+    _libc(_LIBC.mount, b"none", b"/", None, _MS_REC_PRIVATE, None)
+    os.makedirs(RUN_NETNS, exist_ok=True)
+    _libc(_LIBC.mount, b"tmpfs", RUN_NETNS.encode(), b"tmpfs", 0, b"mode=0755")
+    _LIBC.umount2(b"/sys", _MNT_DETACH)  # sysfs shows the namespace it was mounted in
+    _libc(_LIBC.mount, b"sysfs", b"/sys", b"sysfs", 0, None)
+
+
+def _go_back(original: Sequence[int], directory: str) -> None:
+    """Return to the namespaces that the process came from: a bare one has no loopback."""
+    for namespace in original:
+        _libc(_LIBC.setns, namespace, 0)
+        os.close(namespace)
+    os.chdir(directory)  # entering a mount namespace goes to its root
 
 
 def _libc(function: Any, *arguments: object) -> None:

@@ -286,6 +286,23 @@ class TestIsolation:
         said = subprocess.check_output(command, text=True).split()
         assert set(said) & set(inside) == set()
 
+    def test_that_fails_leaves_the_process_where_it_was(self, tmp_path: Path) -> None:
+        """No process is ever left in a bare namespace, where not even the loopback is up."""
+        script = (
+            "import os\n"
+            "from sncontroller.lab import isolation\n"
+            "def where():\n"
+            "    ours = [os.readlink(f'/proc/self/ns/{kind}') for kind in ('net', 'mnt')]\n"
+            "    return ours, os.getcwd(), os.listdir('/sys/class/net')\n"
+            "before, isolation.RUN_NETNS = where(), '/proc/nowhere'\n"
+            "try:\n"
+            "    isolation.isolate()\n"
+            "except FileNotFoundError as error:\n"
+            "    print(error.filename, where() == before)\n"
+        )
+        command = [sys.executable, "-c", script]
+        assert subprocess.check_output(command, cwd=tmp_path, text=True) == "/proc/nowhere True\n"
+
     def test_shows_its_own_interfaces_everywhere(self) -> None:
         """What /sys says agrees with the kernel's own list: nobody else's interface is in sight."""
         assert sorted(os.listdir("/sys/class/net")) == list(links())
