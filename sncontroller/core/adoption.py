@@ -130,7 +130,7 @@ def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
     for index, info in found.items():
         if index not in turn.group.nodes:
             _adopt(turn, index, info)
-        elif info.status is NodeStatus.BROKEN and not turn.node(index).deliverable:
+        elif info.status is NodeStatus.BROKEN:
             _broken(turn, turn.node(index), asked_s, info.detail)
     for node in tuple(turn.group.nodes.values()):
         settled = node.call is None and max(node.since_s, node.called_s) < asked_s
@@ -151,8 +151,10 @@ def _adopt(turn: Turn, index: Index, info: NodeInfo) -> None:
 
 
 def _broken(turn: Turn, node: Node, asked_s: float, detail: str) -> None:
+    """A node of ours that the hypervisor calls broken goes, unless it has flows all the same."""
     settled = node.call is None and max(node.since_s, node.called_s) < asked_s
-    if settled and turn.go(node, Trigger.GIVE_UP, f"broken: {detail}"):
+    idle = node.ours and not node.deliverable
+    if idle and settled and turn.go(node, Trigger.GIVE_UP, f"broken: {detail}"):
         turn.log(Kind.FAILED, node.name, f"broken: {detail}")
 
 

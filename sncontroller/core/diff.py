@@ -91,8 +91,8 @@ def apply(operations: Iterable[Operation], table: Table) -> Table:
                 flows[flow.key] = flow
             case DeleteFlow(flow):
                 flows.pop(flow.key, None)
-            case DeleteGroup(group_id):
-                groups.pop(group_id, None)
+            case _:
+                groups.pop(operation.group_id, None)
     return Table(flows, groups)
 
 

@@ -44,8 +44,8 @@ def converge(turn: Turn) -> None:
 
 
 def drain(turn: Turn, node: Node, reason: str, asked: bool = False) -> bool:
-    """No new flows for the node. One that never had any goes at once."""
-    if not turn.go(node, Trigger.DRAIN, reason):
+    """No new flows for the node. One that has none goes at once, except the primary: it stays."""
+    if not (node.ours or node.serving) or not turn.go(node, Trigger.DRAIN, reason):
         return False
     turn.update(node.index, quiet_since_s=turn.now, seen_packets=None, asked=asked)
     turn.log(Kind.DRAINING, node.name, reason)
@@ -141,9 +141,7 @@ def _start(turn: Turn, node: Node) -> None:
 
 
 def _stop(turn: Turn, node: Node) -> None:
-    if not node.ours:
-        turn.remove(node.index)
-    elif node.call is None and turn.now >= node.retry_s:
+    if node.call is None and turn.now >= node.retry_s:
         turn.update(node.index, call=Call.STOP, called_s=turn.now)
         turn.say(StopNode(turn.group.spec.zone, node.name))
 

@@ -90,7 +90,7 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             measure.decide(turn)
         case ev.Respecified(spec=spec):
             _respecified(turn, spec)
-        case ev.Tick() | ev.Frame():
+        case _:  # Tick, or a frame that is nobody's answer
             _tick(turn)
 
 
@@ -167,7 +167,7 @@ def _asked(turn: Turn, event: ev.Asked) -> None:
             fleet.drain(turn, node, "an operator asked for it", asked=True)
         case ev.Verb.UNDRAIN:
             fleet.undrain(turn, node, "an operator asked for it")
-        case ev.Verb.FAIL:
+        case _:
             fleet.fail(turn, node, "an operator said so")
 
 

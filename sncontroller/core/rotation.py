@@ -188,8 +188,8 @@ def _serve_in_need(turn: Turn) -> None:
     if turn.group.serving:
         return
     for node in turn.group.having(State.DRAINING):
-        if node.linked and turn.go(node, Trigger.UNDRAIN, "no other node is left"):
-            turn.log(Kind.UNDRAINED, node.name, "no other node is left")
+        turn.go(node, Trigger.UNDRAIN, "no other node is left")
+        turn.log(Kind.UNDRAINED, node.name, "no other node is left")
 
 
 def _promote(turn: Turn) -> None:

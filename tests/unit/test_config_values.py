@@ -154,6 +154,10 @@ def test_what_is_wrong_in_a_group(sections: dict[str, Any], line: str | None) ->
             "switch: {entry_table: 200}\n",
             "switch: entry_table and onward must lie outside our tables 200-203 (line 1)",
         ),
+        (
+            "switch: {entry_table: 7, onward: 7}\n",
+            "switch: onward must be a table after entry_table, 254 at most (line 1)",
+        ),
     ],
 )
 def test_what_is_wrong_outside_the_groups(text: str, line: str | None) -> None:

@@ -44,6 +44,8 @@ def test_foreign_numbers_are_nobodys() -> None:
     assert at.node_index("eth0", Zone(1)) is None
     assert at.node_index("sn0001-1", Zone(1)) is None
     assert at.node_index("sn0001-x", Zone(1)) is None
+    assert at.node_index("sn0001-4096", Zone(1)) is None
+    assert at.node_index("sn0001-4095", Zone(1)) == 4095
 
 
 @given(ZONES, INDEXES)

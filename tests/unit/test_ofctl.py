@@ -7,6 +7,7 @@ switch in ``tests/openflow``.
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,11 @@ def test_matches(where: e.Match, text: str) -> None:
             "learn(table=202,idle_timeout=60,fin_idle_timeout=5,priority=100,"
             "cookie=0x534e000600a10002,limit=1000,eth_type=0x800,nw_proto=6,"
             "NXM_NX_REG1[],NXM_OF_IP_SRC[],load:0xa1002->NXM_NX_REG0[])",
+        ),
+        (
+            (replace(LEARN, idle_timeout_s=0, fin_idle_timeout_s=0),),
+            "learn(table=202,priority=100,cookie=0x534e000600a10002,limit=1000,eth_type=0x800,"
+            "nw_proto=6,NXM_NX_REG1[],NXM_OF_IP_SRC[],load:0xa1002->NXM_NX_REG0[])",
         ),
     ],
 )

@@ -145,13 +145,11 @@ def _conntrack_only(c: Compilation) -> Iterator[FlowEntry]:
 
 def _first_packet(c: Compilation) -> Actions:
     """Where a packet goes that needs a node: the slot table, or the controller."""
-    match c.spec.pinning:
-        case "conntrack":
-            return (ToGroup(at.select_group(c.zone)),)
-        case "learn":
-            return (Resubmit(c.layout.slot_table),)
-        case "reactive":
-            return (*_as_it_came(c), ToController())
+    if c.conntrack:
+        return (ToGroup(at.select_group(c.zone)),)
+    if c.spec.pinning == "learn":
+        return (Resubmit(c.layout.slot_table),)
+    return (*_as_it_came(c), ToController())
 
 
 def _as_it_came(c: Compilation) -> Actions:
