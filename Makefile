@@ -11,11 +11,12 @@ STAMP := .venv/.complete-$(shell printf '%s' '$(PYTHON) $(CURDIR)' | cksum | cut
 export HYPERVISOR
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 
-.PHONY: help setup programs demo test lint format clean
+.PHONY: help setup programs demo simulate test lint format clean
 .DEFAULT_GOAL := help
 
 help: ## This text
 	@echo 'make demo    an elastic group on this machine, on real traffic: build/demo (3 minutes)'
+	@echo 'make simulate  scaling policies on days of load, no switch: build/simulate (2 minutes)'
 	@echo 'make test    lint, types and all tests (ARGS=... goes to pytest)'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  put the code into the shape that make lint asks for'
@@ -34,6 +35,10 @@ $(STAMP): setup.cfg pyproject.toml build-constraints.txt scripts/make-venv.sh | 
 
 demo: setup programs
 	@$(BIN)/python -m sncontroller.lab.demo $(ARGS)
+
+simulate: setup
+	@$(BIN)/sncontroller simulate --runs 3 --output build/simulate
+	@$(BIN)/python scripts/put_table.py build/simulate/table.md README.md
 
 test: setup programs
 	@scripts/test.sh $(ARGS)

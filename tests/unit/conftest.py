@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,20 @@ class Served:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     """A controller with two groups whose primaries serve."""
-    file = tmp_path / "sn.yaml"
+    with _serving(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same for all tests of a module: for requests that must not change anything."""
+    with _serving(tmp_path_factory.mktemp("untouched")) as served:
+        yield served
+
+
+@contextmanager
+def _serving(directory: Path) -> Iterator[Served]:
+    file = directory / "sn.yaml"
     file.write_text(CONFIG)
     module = [sys.executable, "-m", "tests.unit.rest_server"]
     command = [*dies_with_parent(), *module, str(file), "0"]

@@ -137,35 +137,37 @@ def test_verbs(served: Served) -> None:
     ],
 )
 def test_refusals(
-    served: Served, method: str, path: str, body: Any, code: int, message: str
+    untouched: Served, method: str, path: str, body: Any, code: int, message: str
 ) -> None:
-    """One line of JSON that says what is wrong."""
-    assert ask(served, method, path, body) == (code, {"error": message})
+    """One line of JSON that says what is wrong, and nothing is changed."""
+    assert ask(untouched, method, path, body) == (code, {"error": message})
+    _, group = ask(untouched, "GET", "/v1/groups/web")
+    assert (group["wanted"], states(group)) == (1, {"web-1": "active"})
 
 
 @pytest.mark.parametrize(
     "body", [{}, [], 3, {"nodes": 0}, {"nodes": -1}, {"nodes": "2"}, {"nodes": True}, {"n": 1}]
 )
-def test_scale_wants_a_number(served: Served, body: Any) -> None:
+def test_scale_wants_a_number(untouched: Served, body: Any) -> None:
     """Whatever else is in the body changes nothing."""
-    assert ask(served, "POST", "/v1/groups/web/scale", body) == (
+    assert ask(untouched, "POST", "/v1/groups/web/scale", body) == (
         400,
         {
             "error": 'the body must be {"nodes": N} with a whole number of at least 1, '
             'or {"nodes": null}'
         },
     )
-    assert ask(served, "GET", "/v1/groups/web")[1]["wanted"] == 1
+    assert ask(untouched, "GET", "/v1/groups/web")[1]["wanted"] == 1
 
 
-def test_pages_of_other_sites_are_refused(served: Served) -> None:
+def test_pages_of_other_sites_are_refused(untouched: Served) -> None:
     """A browser names the page's origin; what has another one cannot drain a node."""
     path = "/v1/groups/web/nodes/1/drain"
-    assert ask(served, "POST", path, Origin="http://evil.example") == (
+    assert ask(untouched, "POST", path, Origin="http://evil.example") == (
         403,
         {"error": "requests from pages of http://evil.example are refused"},
     )
-    assert ask(served, "GET", "/v1/status", Origin=served.url)[0] == 200
+    assert ask(untouched, "GET", "/v1/status", Origin=untouched.url)[0] == 200
 
 
 def test_events(served: Served) -> None:

@@ -14,11 +14,25 @@ from hypothesis import strategies as st
 
 from sncontroller.cli import main
 from sncontroller.core.scaling import ManualSpec, PredictiveSpec, TargetSpec, ThresholdSpec
-from sncontroller.simulate import Noise, Setting, Trace, from_csv, generated, run, study, traces
+from sncontroller.simulate import (
+    Noise,
+    Setting,
+    Trace,
+    from_csv,
+    generated,
+    report,
+    run,
+    study,
+    traces,
+)
 from sncontroller.simulate.fleet import Fleet
 from sncontroller.simulate.tracker import Tracker
 
 DAY_S = 86400
+README = Path(__file__).parents[2] / "README.md"
+
+# Whole days are for what the policies are worth, not for which of the core's branches were reached.
+pytestmark = pytest.mark.no_cover
 
 
 def flat(demand: float, seconds: int = 600) -> Trace:
@@ -213,35 +227,84 @@ def test_the_tracker_tracks() -> None:
     assert run(flat(1.5, 3600), None).policy == "tracker"
 
 
-HELD_TO = {"step": 0.0033, "ramp": 0.0003, "daily": 0.0003, "flash": 0.0011}
-"""The share of seconds over load 1.0 that a trace may have; the tracker's is about that."""
+# What the policies are held to --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", HELD_TO)
-def test_the_default_policy_beats_the_tracker(name: str) -> None:
-    """At most 1.12 times the optimum without more violations, on noise and a phase not tuned on."""
-    trace = generated(name, 77, shift_s=12_345)
-    mine, tracker = run(trace, TargetSpec(max=20)), run(trace, None)
+TRACKER_VIOLATES = {"step": 0.0033, "ramp": 0.0003, "daily": 0.0003, "flash": 0.0011}
+"""The share of seconds over load 1.0 that the tracker has on a trace, more or less."""
+Days = dict[str, dict[str, study.Cell]]
+
+
+def lived(seed: int, shift_s: float, *names: str) -> Days:
+    """The first run of ``make simulate``, on other noise and begun at another time of day."""
+    contenders = [study.built_in(policy, 20) for policy in ("tracker", "target", "predictive")]
+    sources = [
+        (name, study.generated_source(name, seed, 0.05, Noise.UNIFORM, shift_s)) for name in names
+    ]
+    found: Days = {}
+    for trace, policy, cell in study.cells(sources, contenders, Setting()):
+        found.setdefault(trace, {})[policy] = cell
+    return found
+
+
+@pytest.fixture(scope="module")
+def days() -> Days:
+    """What the README's table begins with."""
+    return lived(1, 0.0, "step", "ramp", "daily", "flash")
+
+
+@pytest.fixture(scope="module")
+def other_days() -> Days:
+    """The hardest two, on noise and a phase that nothing was tuned on."""
+    return lived(77, 12_345.0, "step", "flash")
+
+
+def held(found: dict[str, study.Cell], name: str) -> None:
+    """The default: at most 1.12 times the optimum without more violations than the tracker.
+
+    ``predictive``, after one day: at most 1.08 times with less than half of the tracker's.
+    """
+    tracker, mine, seer = (found[p].first for p in ("tracker", "target", "predictive"))
     assert mine.optimum_ratio <= 1.12 < tracker.optimum_ratio
-    assert mine.slo_violation_share <= HELD_TO[name]
     assert mine.violation_s <= tracker.violation_s
-    assert mine.flows_moved == 0
+    assert mine.slo_violation_share <= TRACKER_VIOLATES[name]
+    assert seer.optimum_ratio <= 1.08
+    assert seer.slo_violation_share < TRACKER_VIOLATES[name] / 2
+    assert 2 * seer.violation_s <= tracker.violation_s
+    assert (mine.flows_moved, seer.flows_moved) == (0, 0)
 
 
-@pytest.mark.parametrize("name", ["step", "daily", "flash"])
-def test_predictive_after_one_day_beats_the_default(name: str) -> None:
-    """At most 1.08 times the optimum with less than half of those violations."""
-    before, today = (generated(name, seed, shift_s=12_345) for seed in (78, 79))
-    result = run(today, PredictiveSpec(max=20), history=[before])
-    assert result.optimum_ratio <= 1.08
-    assert result.slo_violation_share < HELD_TO[name] / 2
+@pytest.mark.parametrize("name", ["step", "ramp", "daily", "flash"])
+def test_the_policies_beat_the_tracker(days: Days, name: str) -> None:
+    """On every trace of ``make simulate``; and each decision says why."""
+    held(days[name], name)
+    for policy in ("target", "predictive"):
+        events = days[name][policy].first.events
+        assert events
+        assert all(event.reason and "\n" not in event.reason for event in events)
+
+
+@pytest.mark.parametrize("name", ["step", "flash"])
+def test_the_policies_beat_the_tracker_on_other_days(other_days: Days, name: str) -> None:
+    """The same holds elsewhere: nothing is fitted to one seed or one phase."""
+    held(other_days[name], name)
+
+
+def test_the_readme_shows_what_is_measured(days: Days) -> None:
+    """``make simulate`` writes the table; its columns of the first run are these."""
+    _, _, rest = README.read_text().partition("<!-- table.md -->\n\n")
+    shown = rest.partition("\n<!-- end of table.md -->")[0].splitlines()
+    measured = report.markdown(days).splitlines()
+    assert len(shown) == len(measured) == 14
+    for line, ours in zip(shown, measured, strict=True):
+        assert line.startswith(ours.removesuffix("|"))
 
 
 def test_a_day_that_is_not_like_yesterday_is_no_worse_than_target() -> None:
     """A crowd that yesterday did not have is met as the default would meet it."""
     today = generated("flash", 79)
     surprised = run(today, PredictiveSpec(max=20), history=[generated("daily", 78)])
-    assert surprised.slo_violation_share <= HELD_TO["flash"]
+    assert surprised.slo_violation_share <= TRACKER_VIOLATES["flash"]
     assert surprised.optimum_ratio <= 1.12
 
 
