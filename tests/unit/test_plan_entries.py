@@ -109,25 +109,31 @@ def test_nobody_answers_for_an_address_whose_owner_was_never_seen() -> None:
 # What stays when we go ---------------------------------------------------------------------------
 
 
-def handback(ingress: tuple[int, ...] = (), **changes: Any) -> e.Table:
-    """A group with two ingress ports, and what it leaves for the primary."""
-    where = {"address": "10.0.0.10", "ports": [80], "ingress": ["up1", "up2"]}
-    spec = group_spec(match=where, **changes)
-    return plan.handback(spec, PRIMARY, LAYOUT, ingress)
+def handback(ports: list[str], ingress: tuple[int, ...], **changes: Any) -> e.Table:
+    """What a group whose clients come in by these ports leaves for its primary."""
+    where = {"address": "10.0.0.10", "ports": [80], "ingress": ports}
+    return plan.handback(group_spec(match=where, **changes), PRIMARY, LAYOUT, ingress)
 
 
 def test_a_primary_with_its_own_address_needs_nothing_of_us() -> None:
     """Its clients reach it as they did before."""
-    assert handback() == e.EMPTY
+    assert handback([], ()) == e.EMPTY
 
 
-@pytest.mark.parametrize(("ingress", "ports"), [((), {None}), ((4, 5), {4, 5})])
+def test_ingress_ports_that_are_gone_are_nobodys() -> None:
+    """Clients of other ports were never served, and are not now."""
+    assert handback(["up1"], (), arp="switch") == e.EMPTY
+
+
+@pytest.mark.parametrize(
+    ("ports", "ingress", "numbers"), [([], (), {None}), (["up1", "up2"], (4, 5), {4, 5})]
+)
 def test_an_address_of_the_switchs_stays_reachable(
-    ingress: tuple[int, ...], ports: set[int | None]
+    ports: list[str], ingress: tuple[int, ...], numbers: set[int | None]
 ) -> None:
-    """ARP and ping are answered and packets go to the primary, by the known ports or by all."""
-    table = handback(ingress, arp="switch")
-    assert {flow.match["in_port"] for flow in table.flows.values()} == ports
+    """ARP and ping are answered and packets go to the primary, by the group's ports or by all."""
+    table = handback(ports, ingress, arp="switch")
+    assert {flow.match["in_port"] for flow in table.flows.values()} == numbers
     assert {(f.match["arp_op"], f.match["icmpv4_type"]) for f in of_kind(table, Kind.SERVICE)} == {
         (1, None),
         (None, 8),
