@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from sncontroller.core.events import (
     AddPin,
     Apply,
     DropPins,
+    Event,
     FiveTuple,
     Frame,
     NewFlow,
@@ -22,7 +24,8 @@ from sncontroller.core.events import (
     Polled,
     SendFrame,
 )
-from sncontroller.core.layout import Index, Kind, Layout, Origin, Zone
+from sncontroller.core.group import Group, new_group, step
+from sncontroller.core.layout import Index, Kind, Layout, Origin, Zone, origin
 from sncontroller.openflow import inbound, requests
 from tests.openflow.conftest import PORTS, Bridge
 from tests.openflow.link import Connected
@@ -168,38 +171,67 @@ def test_every_group_gets_its_own_counters(bridge: Bridge) -> None:
 # Packet-ins
 
 
-def test_a_first_packet_is_a_new_flow(bridge: Bridge) -> None:
-    """``reactive``: a packet without a pin comes up with flow, port and flag; then it is pinned."""
-    connected = holding(bridge, compiled(pinning="reactive"))
+def choosing(bridge: Bridge) -> tuple[Connected, Group]:
+    """A connection with packet-ins, and the group that the core takes up from what it holds."""
+    table = compiled(pinning="reactive")
+    holding(bridge, table)
+    connected = bridge.connect()
+    connected.switch.start()
+    (up,) = connected.settle()
     connected.link.want_events()
+    group, _ = step(new_group(group_spec(pinning="reactive"), Layout(), 0.0), up, 0.0)
+    return connected, group
+
+
+def chosen(group: Group, event: Event) -> tuple[Group, AddPin, Index]:
+    """The group after the packet, and the pin and the node that it chose."""
+    assert isinstance(event, NewFlow)
+    group, commands = step(group, event, 1.0)
+    (command,) = (command for command in commands if isinstance(command, AddPin))
+    whose = origin(command.pin.cookie)
+    assert whose is not None
+    return group, command, whose.index
+
+
+def sent_to(bridge: Bridge, index: Index) -> int:
+    """How many packets left by the port of a node."""
+    statistics = bridge.ofctl("dump-ports", str(index))
+    return int(statistics.partition("tx pkts=")[2].partition(",")[0])
+
+
+def test_a_first_packet_is_a_new_flow(bridge: Bridge) -> None:
+    """A packet without a pin comes up, and then follows its pin; the next one goes by itself."""
+    connected, group = choosing(bridge)
     bridge.inject("client", segment(1000))
     (event,) = connected.settle()
     assert isinstance(event, NewFlow)
     assert event.flow == FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
-    assert (event.zone, event.in_port, event.syn, event.pinned) == (ZONE, 9, True, None)
-    pin = plan.pin(group_spec(pinning="reactive"), event.flow, Index(2), Layout())
-    connected.switch.add_pin(AddPin(connected.link.id, pin, False, event.in_port, event.frame))
+    assert (event.zone, event.in_port, event.pinned) == (ZONE, 9, None)
+    _, command, node = chosen(group, event)
+    connected.switch.add_pin(command)
     assert connected.settle() == []
-    counters = poll(connected).nodes[Index(2)]
-    assert (counters.packets, counters.active_flows) == (1, 1)
+    flows = {index: counters.active_flows for index, counters in poll(connected).nodes.items()}
+    assert flows == {index: int(index == node) for index in NODES}
+    assert sent_to(bridge, node) == 1
     bridge.inject("client", segment(1000, "ack"))
     assert connected.settle() == []
-    assert poll(connected).nodes[Index(2)].packets == 2
+    assert sent_to(bridge, node) == 2
 
 
 def test_a_flow_keeps_its_first_pin(bridge: Bridge) -> None:
     """A second packet that was on its way when its flow was pinned does not pin it anew."""
-    connected = holding(bridge, compiled(pinning="reactive"))
-    connected.link.want_events()
+    connected, group = choosing(bridge)
     bridge.inject("client", segment(1000), segment(1000))
-    first, second = (event for event in connected.settle() if isinstance(event, NewFlow))
-    for event, node, replace in ((first, 2, False), (second, 3, False), (second, 1, True)):
-        pin = plan.pin(group_spec(pinning="reactive"), event.flow, Index(node), Layout())
-        connected.switch.add_pin(AddPin(connected.link.id, pin, replace, 9, event.frame))
-    connected.settle()
-    nodes = poll(connected).nodes
-    assert [nodes[index].packets for index in NODES] == [1, 2, 0]
-    assert [nodes[index].active_flows for index in NODES] == [1, 0, 0]
+    first, second = connected.settle()
+    group, command, node = chosen(group, first)
+    connected.switch.add_pin(command)
+    elsewhere = replace(group, slots=(*group.slots[1:], group.slots[0]))
+    _, command, _ = chosen(elsewhere, second)
+    connected.switch.add_pin(command)
+    assert connected.settle() == []
+    flows = {index: counters.active_flows for index, counters in poll(connected).nodes.items()}
+    assert flows == {index: int(index == node) for index in NODES}
+    assert sent_to(bridge, node) == 2
 
 
 def test_dropped_pins_are_one_nodes(bridge: Bridge) -> None:
