@@ -44,11 +44,15 @@ def pytest_sessionstart() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """First those that stay; and the core's coverage is what its own tests reach, and no lab."""
+    """First those that stay; and the core's coverage is what its own tests reach, and no lab.
+
+    Nor what examples reach that are drawn at random: they differ from run to run.
+    """
     yield
     items.sort(key=lambda item: not _stays(item))
     for item in items:
-        if HERE / "unit" not in item.path.parents:
+        drawn = item.get_closest_marker("hypothesis") is not None
+        if drawn or HERE / "unit" not in item.path.parents:
             item.add_marker(pytest.mark.no_cover)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from sncontroller.core import events as ev
 from sncontroller.core import probe as frames
+from sncontroller.core.health import BreakerState, adopted, fit, initial
 from sncontroller.core.layout import Index
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import PrimarySpec
@@ -39,6 +40,13 @@ def test_other_arp_does_not_name_the_primary(op: frames.ArpOp, sender: str) -> N
     world = Probed(primary=PrimarySpec(port="vm1"))
     world.connect().give(arp_from("02:00:00:00:00:bb", op, sender))
     assert world.group.nodes[Index(1)].mac is None
+
+
+def test_who_may_be_in_rotation() -> None:
+    """Those that answer, and those that the breaker holds."""
+    healths = {1: adopted(TCP, 0.0), 2: initial(TCP, 0.0)}
+    assert fit(healths, BreakerState(frozenset(), "")) == {1}
+    assert fit(healths, BreakerState(frozenset({2}), "held")) == {1, 2}
 
 
 def test_packets_before_the_switch_is_known_are_nobodys() -> None:
