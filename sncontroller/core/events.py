@@ -50,6 +50,9 @@ class NodeCounters:
     reply_bytes: int | None
     port_drops: int | None
     active_flows: int | None
+    flows_given: int | None = None
+    """``AddPin.given`` of the last pin for the node that was written before the question; ``None``
+    where there was none since the switch connected."""
 
 
 # Events ------------------------------------------------------------------------------------------
@@ -231,10 +234,11 @@ class AddPin:
 
     datapath: int
     pin: FlowEntry
-    replace: bool
-    """Whether an older pin of the flow gives way; else it stays, and the packet follows it."""
+    """An older pin of the flow gives way to it."""
     in_port: int
     frame: bytes
+    given: int = 0
+    """How many flows the node was given so far, this one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +296,7 @@ class Kind(Enum):
 
     STARTED = "started"
     ACTIVE = "active"
+    STANDBY = "standby"
     DRAINING = "draining"
     UNDRAINED = "undrained"
     DRAINED = "drained"

@@ -148,7 +148,7 @@ def test_a_refused_pin_is_logged(bridge: Bridge, caplog: pytest.LogCaptureFixtur
     connected = bridge.up()
     flow = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
     pin = plan.pin(group_spec(pinning="reactive"), flow, Index(2), Layout(first_table=252))
-    connected.switch.add_pin(AddPin(connected.link.id, pin, False, 9, bytes(60)))
+    connected.switch.add_pin(AddPin(connected.link.id, pin, 9, bytes(60)))
     connected.settle()
     assert "OFPBRC_EPERM" in caplog.text
 

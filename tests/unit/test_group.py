@@ -274,8 +274,8 @@ def test_reactive_flows_follow_the_slots_and_older_ones_the_primary() -> None:
     world = up(pinning="reactive").scale(4)
     seen = set()
     for port in range(1024, 1224):
-        flow = ev.FiveTuple(6, "10.0.0.1", "10.0.0.10", port, 80)
         for syn in (True, False):
+            flow = ev.FiveTuple(6, f"10.0.0.{1 + syn}", "10.0.0.10", port, 80)
             world.give(ev.NewFlow(7, world.spec.zone, flow, 5, syn, None, b""))
             pin = world.sent[-1]
             assert isinstance(pin, ev.AddPin)

@@ -1,0 +1,86 @@
+"""``pinning: reactive``: a node for every new flow that the switch asks about.
+
+Owns the way from a packet without a pin to the pin, and what the polls say about pins. Who is
+chosen is ``choice``'s; that a switch tells is ``events``'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sncontroller.core import choice
+from sncontroller.core.choice import Choices
+from sncontroller.core.events import AddPin, DropPins, NewFlow, NodeCounters, Polled
+from sncontroller.core.layout import Index
+from sncontroller.core.model import PROTOCOL_NUMBERS
+from sncontroller.core.plan import Older, pin
+from sncontroller.core.state import Group
+from sncontroller.core.turn import Turn
+
+
+def new_flow(turn: Turn, event: NewFlow) -> None:
+    """Choose a node for the flow and pin it; nothing while nobody serves.
+
+    Of a flow that was given away just now another first packet has come, which gets the same node
+    and is not counted.
+    """
+    group = turn.group
+    weights = _weights(group)
+    chosen = group.choices.recent.node(event.flow, turn.now)
+    if chosen not in weights:
+        chosen = _older(group, event) or _newer(group, event, weights)
+        if chosen is None:
+            return
+        turn.change(choices=group.choices.chosen(chosen, event.flow, weights, turn.now))
+    entry = pin(group.spec, event.flow, chosen, group.layout)
+    given = turn.group.choices.given.get(chosen, 0)
+    turn.say(AddPin(event.datapath, entry, event.in_port, event.frame, given))
+
+
+def counted(turn: Turn, poll: Polled) -> Polled:
+    """Take in how many pins each node has; the poll, with new flows as we gave them away.
+
+    No entry of the switch counts them: it asked us about each.
+    """
+    if turn.group.spec.pinning != "reactive":
+        return poll
+    for index, counters in poll.nodes.items():
+        if counters.active_flows is not None and index in turn.group.nodes:
+            choices = turn.group.choices
+            after = choices.counted(index, counters.active_flows, counters.flows_given)
+            turn.change(choices=after)
+    return replace(poll, nodes={i: _told(turn.group.choices, i, c) for i, c in poll.nodes.items()})
+
+
+def forget_flows(turn: Turn, index: Index) -> None:
+    """The node has no flows any more: pins that are left go, and it is counted from zero."""
+    group = turn.group
+    turn.change(choices=group.choices.counted(index, 0, None))
+    if group.datapath is not None and group.spec.pinning != "conntrack":
+        turn.say(DropPins(group.datapath, group.spec.zone, index))
+
+
+def _told(choices: Choices, index: Index, counters: NodeCounters) -> NodeCounters:
+    return replace(counters, new_flows=choices.given.get(index, 0))
+
+
+def _weights(group: Group) -> dict[Index, float]:
+    """The weights of those that take new flows."""
+    weights = ((node.index, group.weights.get(node.index, 0.0)) for node in group.serving)
+    return {index: weight for index, weight in weights if weight > 0}
+
+
+def _older(group: Group, event: NewFlow) -> Index | None:
+    """The primary, for a connection that began before us."""
+    primary = group.nodes.get(group.primary)
+    begun = event.flow.ip_proto == PROTOCOL_NUMBERS["tcp"] and not event.syn
+    if not begun or event.pinned is not None or group.older is not Older.PRIMARY:
+        return None
+    return primary.index if primary is not None and primary.deliverable else None
+
+
+def _newer(group: Group, event: NewFlow, weights: dict[Index, float]) -> Index | None:
+    if not weights or not group.slots:
+        return None
+    kind = group.spec.balance.kind
+    return choice.choose(kind, group.choices, weights, group.slots, event.flow)
