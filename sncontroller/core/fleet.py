@@ -103,16 +103,16 @@ def _match_wanted(turn: Turn) -> None:
     A node that the policy drained is as good as a warm one, and becomes one if the pool needs it.
     """
     group = turn.group
-    soon = [n for n in group.having(State.DRAINING) if n.ours and not n.asked]
-    missing = group.short - (len(soon) if group.spec.pool.warm else 0)
-    while missing > 0 and turn.now >= group.no_start_before_s and _request(turn):
-        missing -= 1
     enough = f"{group.wanted} nodes are enough: {group.memory.reason}"
     full = f"{enough}; {group.warm_wanted} more are kept warm" if group.standby else enough
     for node in _spare(turn)[: max(0, -group.short)]:
         drain(turn, node, full)
     for node in _dispensable(turn)[: max(0, len(group.serving) - group.wanted)]:
         drain(turn, node, enough)
+    soon = [n for n in turn.group.having(State.DRAINING) if n.ours and not n.asked]
+    missing = group.short - (len(soon) if group.spec.pool.warm else 0)
+    while missing > 0 and turn.now >= group.no_start_before_s and _request(turn):
+        missing -= 1
 
 
 def _spare(turn: Turn) -> list[Node]:
