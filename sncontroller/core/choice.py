@@ -63,6 +63,7 @@ class Given:
     """To which node a flow went, and when."""
 
     node: Index
+    opening: int | None
     at_s: float
 
 
@@ -72,18 +73,24 @@ class Recent:
 
     buckets: tuple[Mapping[FiveTuple, Given], ...] = ({},) * _BUCKETS
 
-    def node(self, flow: FiveTuple, now: float) -> Index | None:
-        """The node that the flow was given to just now."""
-        given = self.buckets[_hash(flow) % _BUCKETS].get(flow)
-        return given.node if given is not None and _is_recent(given, now) else None
+    def node(self, flow: FiveTuple, opening: int | None, now: float) -> Index | None:
+        """The node that the flow was given to just now.
 
-    def with_flow(self, flow: FiveTuple, node: Index, now: float) -> Recent:
+        ``opening`` is a SYN's sequence number. With another one than last time it is another
+        connection; a packet that opens nothing belongs to the one that is known.
+        """
+        given = self.buckets[_hash(flow) % _BUCKETS].get(flow)
+        if given is None or not _is_recent(given, now):
+            return None
+        return given.node if opening in (None, given.opening) else None
+
+    def with_flow(self, flow: FiveTuple, given: Given) -> Recent:
         """With one more flow; what is old in its bucket goes."""
         at = _hash(flow) % _BUCKETS
         bucket = {
-            known: given for known, given in self.buckets[at].items() if _is_recent(given, now)
+            known: old for known, old in self.buckets[at].items() if _is_recent(old, given.at_s)
         }
-        bucket[flow] = Given(node, now)
+        bucket[flow] = given
         return Recent((*self.buckets[:at], bucket, *self.buckets[at + 1 :]))
 
 
@@ -118,15 +125,14 @@ class Choices:
         upto = self.given.get(index, 0) if given is None else given
         return replace(self, counts={**self.counts, index: Count(flows, upto)})
 
-    def chosen(
-        self, index: Index, flow: FiveTuple, weights: Mapping[Index, float], now: float
-    ) -> Choices:
+    def chosen(self, flow: FiveTuple, given: Given, weights: Mapping[Index, float]) -> Choices:
         """The memory once the flow was given to the node."""
+        index = given.node
         return replace(
             self,
             given={**self.given, index: self.given.get(index, 0) + 1},
             turns=self.turns.after(index, weights) if index in weights else self.turns,
-            recent=self.recent.with_flow(flow, index, now),
+            recent=self.recent.with_flow(flow, given),
         )
 
 

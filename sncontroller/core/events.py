@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from sncontroller.core import probe
-from sncontroller.core.entries import FlowEntry, Table
+from sncontroller.core.entries import Actions, FlowEntry, Table
 from sncontroller.core.hypervisor import NodeInfo, NodeRequest
 from sncontroller.core.layout import Index, Zone
 from sncontroller.core.model import GroupSpec
@@ -128,7 +128,9 @@ class NewFlow:
     zone: Zone
     flow: FiveTuple
     in_port: int
-    syn: bool
+    opening: int | None
+    """The sequence number of a packet that opens a TCP connection: it tells one that was repeated
+    from another connection of the same ports."""
     pinned: Index | None
     """The draining node that the flow's old pin names."""
     frame: bytes
@@ -230,11 +232,12 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class AddPin:
-    """``reactive``: pin one flow, then let its first packet follow it."""
+    """``reactive``: pin one flow, then do with its first packet what the actions say."""
 
     datapath: int
     pin: FlowEntry
     """An older pin of the flow gives way to it."""
+    actions: Actions
     in_port: int
     frame: bytes
     given: int = 0

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sncontroller.core import choice
-from sncontroller.core.choice import Choices
+from sncontroller.core.choice import Choices, Given
 from sncontroller.core.events import AddPin, DropPins, NewFlow, NodeCounters, Polled
 from sncontroller.core.layout import Index
 from sncontroller.core.model import PROTOCOL_NUMBERS
-from sncontroller.core.plan import Older, pin
-from sncontroller.core.state import Group
+from sncontroller.core.plan import Older, PlanNode, pin, to_node
+from sncontroller.core.state import Group, Node
 from sncontroller.core.turn import Turn
 
 
@@ -26,15 +26,14 @@ def new_flow(turn: Turn, event: NewFlow) -> None:
     """
     group = turn.group
     weights = _weights(group)
-    chosen = group.choices.recent.node(event.flow, turn.now)
+    chosen = group.choices.recent.node(event.flow, event.opening, turn.now)
     if chosen not in weights:
         chosen = _older(group, event) or _newer(group, event, weights)
         if chosen is None:
             return
-        turn.change(choices=group.choices.chosen(chosen, event.flow, weights, turn.now))
-    entry = pin(group.spec, event.flow, chosen, group.layout)
-    given = turn.group.choices.given.get(chosen, 0)
-    turn.say(AddPin(event.datapath, entry, event.in_port, event.frame, given))
+        given = Given(chosen, event.opening, turn.now)
+        turn.change(choices=group.choices.chosen(event.flow, given, weights))
+    _pin(turn, event, group.nodes[chosen])
 
 
 def counted(turn: Turn, poll: Polled) -> Polled:
@@ -61,7 +60,24 @@ def forget_flows(turn: Turn, index: Index) -> None:
 
 
 def _told(choices: Choices, index: Index, counters: NodeCounters) -> NodeCounters:
-    return replace(counters, new_flows=choices.given.get(index, 0))
+    """With what passed by us: each flow, and its first packet."""
+    given = choices.given.get(index, 0)
+    packets = None if counters.packets is None else counters.packets + given
+    return replace(counters, new_flows=given, packets=packets)
+
+
+def _pin(turn: Turn, event: NewFlow, node: Node) -> None:
+    """Pin the flow, and hand its first packet to the node.
+
+    Not through the tables again: an entry that sends every SYN to us would send it once more.
+    """
+    group = turn.group
+    if node.port is None or node.mac is None:
+        return
+    entry = pin(group.spec, event.flow, node.index, group.layout)
+    actions = to_node(group.spec, PlanNode(node.index, node.port.number, node.mac))
+    nth = group.choices.given.get(node.index, 0)
+    turn.say(AddPin(event.datapath, entry, actions, event.in_port, event.frame, nth))
 
 
 def _weights(group: Group) -> dict[Index, float]:
@@ -73,7 +89,7 @@ def _weights(group: Group) -> dict[Index, float]:
 def _older(group: Group, event: NewFlow) -> Index | None:
     """The primary, for a connection that began before us."""
     primary = group.nodes.get(group.primary)
-    begun = event.flow.ip_proto == PROTOCOL_NUMBERS["tcp"] and not event.syn
+    begun = event.flow.ip_proto == PROTOCOL_NUMBERS["tcp"] and event.opening is None
     if not begun or event.pinned is not None or group.older is not Older.PRIMARY:
         return None
     return primary.index if primary is not None and primary.deliverable else None

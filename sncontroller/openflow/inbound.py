@@ -19,6 +19,7 @@ _SYN, _ACK = 0x02, 0x10
 _LATER_FRAGMENT = 0x1FFF
 _IP = struct.Struct("!BxH2xHxBxx4s4s")  # version and length, total, fragment, protocol, from, to
 _PORTS = struct.Struct("!HH")
+_TCP_HEADER = struct.Struct("!4xI5xB")  # sequence number, flags
 
 
 def event(datapath: int, origin: Origin, in_port: int, frame: bytes) -> NewFlow | Frame:
@@ -26,20 +27,23 @@ def event(datapath: int, origin: Origin, in_port: int, frame: bytes) -> NewFlow 
     parsed = flow_of(frame) if origin.kind is Kind.SELECT else None
     if parsed is None:
         return Frame(datapath, origin.zone, in_port, frame)
-    flow, syn = parsed
+    flow, opening = parsed
     pinned = origin.index or None
-    return NewFlow(datapath, origin.zone, flow, in_port, syn, pinned, frame)
+    return NewFlow(datapath, origin.zone, flow, in_port, opening, pinned, frame)
 
 
-def flow_of(frame: bytes) -> tuple[FiveTuple, bool] | None:
-    """The frame's flow, and whether it opens a TCP connection; ``None`` for no such packet."""
+def flow_of(frame: bytes) -> tuple[FiveTuple, int | None] | None:
+    """The frame's flow; ``None`` for no such packet.
+
+    With it the sequence number that it opens a TCP connection with, ``None`` where it opens none.
+    """
     try:
         return _flow_of(frame)
     except struct.error:
         return None
 
 
-def _flow_of(frame: bytes) -> tuple[FiveTuple, bool] | None:
+def _flow_of(frame: bytes) -> tuple[FiveTuple, int | None] | None:
     start = _ETHERNET
     (ether_type,) = struct.unpack_from("!H", frame, start - 2)
     while ether_type in _VLAN:
@@ -51,6 +55,8 @@ def _flow_of(frame: bytes) -> tuple[FiveTuple, bool] | None:
         return None
     payload = start + (version & 0xF) * 4
     ports = _PORTS.unpack_from(frame, payload)
-    (flags,) = struct.unpack_from("!B", frame, payload + 13) if proto == _TCP else (0,)
     flow = FiveTuple(proto, socket.inet_ntoa(src), socket.inet_ntoa(dst), *ports)
-    return flow, flags & (_SYN | _ACK) == _SYN
+    if proto != _TCP:
+        return flow, None
+    sequence, flags = _TCP_HEADER.unpack_from(frame, payload)
+    return flow, sequence if flags & (_SYN | _ACK) == _SYN else None

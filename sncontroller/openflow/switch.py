@@ -105,7 +105,7 @@ class Switch:
             self._given[whose.zone, whose.index] = command.given
         self._send_if_free(
             codec.add_flow(command.pin, self._wire.xid()),
-            requests.run_frame(self._wire.xid(), command.in_port, command.frame),
+            requests.run_frame(self._wire.xid(), command.in_port, command.actions, command.frame),
         )
 
     def send_frame(self, command: SendFrame) -> None:

@@ -1,4 +1,4 @@
-"""core.choice: exact round robin and least connections, and flows whose first packet comes twice."""
+"""core.choice: exact round robin and least connections; a first packet that comes twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sncontroller.core.balance import BalanceKind
-from sncontroller.core.choice import KEEP_S, Choices, choose
+from sncontroller.core.choice import KEEP_S, Choices, Given, choose
 from sncontroller.core.events import FiveTuple
 from sncontroller.core.layout import Index
 from sncontroller.core.slots import slot_table
@@ -39,7 +39,7 @@ class Group:
         for _ in range(count):
             one = flow(self.nth)
             node = choose(self.kind, self.choices, typed, (), one)
-            self.choices = self.choices.chosen(node, one, typed, now=0.0)
+            self.choices = self.choices.chosen(one, Given(node, None, 0.0), typed)
             self.nth += 1
             self.open[node] += 1
             went.append(int(node))
@@ -67,7 +67,7 @@ def test_round_robin_is_exact_in_every_window(history: list[tuple[set[int], int]
             seen = Counter(went[start:])
             assert max(seen.values()) - min(seen[node] for node in nodes) <= 1
             seen = Counter(went[:start])
-            assert max((seen[node] for node in nodes)) - min(seen[node] for node in nodes) <= 1
+            assert max(seen[node] for node in nodes) - min(seen[node] for node in nodes) <= 1
 
 
 @given(WEIGHTS, st.integers(1, 4))
@@ -158,7 +158,7 @@ def test_flows_given_away_while_the_switch_counted_are_not_lost() -> None:
     choices = Choices()
     one = {Index(1): 1.0}
     for nth in range(5):
-        choices = choices.chosen(Index(1), flow(nth), one, 0.0)
+        choices = choices.chosen(flow(nth), Given(Index(1), None, 0.0), one)
     assert choices.counted(Index(1), 2, 3).flows(Index(1)) == 4
     assert choices.counted(Index(1), 2, None).flows(Index(1)) == 2
     assert choices.counted(Index(1), 0, 9).flows(Index(1)) == 0
@@ -182,12 +182,14 @@ def test_recent_flows_are_known_and_old_ones_are_not(taken: list[tuple[int, floa
     for nth, (number, pause_s) in enumerate(taken):
         now += pause_s
         node = Index(nth % 9 + 1)
-        choices = choices.chosen(node, flow(number), {node: 1.0}, now)
+        choices = choices.chosen(flow(number), Given(node, 5, now), {node: 1.0})
         model[number] = (node, now)
         for known in range(301):
             given, at_s = model.get(known, (None, 0.0))
             there = given if now - at_s <= KEEP_S else None
-            assert choices.recent.node(flow(known), now) == there
+            assert choices.recent.node(flow(known), 5, now) == there
+            assert choices.recent.node(flow(known), None, now) == there
+            assert choices.recent.node(flow(known), 6, now) is None
     kept = sum(len(bucket) for bucket in choices.recent.buckets)
     assert kept <= len(model)
 
@@ -196,12 +198,12 @@ def test_what_is_kept_is_bounded_by_time() -> None:
     """A million flows do not stay: old ones go when their bucket is used again."""
     choices, one = Choices(), {Index(1): 1.0}
     for nth in range(20_000):
-        choices = choices.chosen(Index(1), flow(nth), one, nth / 100)
+        choices = choices.chosen(flow(nth), Given(Index(1), None, nth / 100), one)
     assert sum(len(bucket) for bucket in choices.recent.buckets) < 5_000
 
 
 def test_a_node_without_a_weight_takes_no_turn() -> None:
     """A flow that began before us goes to the primary, even where that drains."""
-    after = Choices().chosen(Index(1), flow(1), {Index(2): 1.0}, 0.0)
+    after = Choices().chosen(flow(1), Given(Index(1), None, 0.0), {Index(2): 1.0})
     assert after.given == {Index(1): 1}
     assert not after.turns.last

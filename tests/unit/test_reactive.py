@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from sncontroller.core import events as ev
+from sncontroller.core import reactive as reactive_core
 from sncontroller.core.balance import BalanceSpec
-from sncontroller.core.entries import EMPTY
+from sncontroller.core.entries import EMPTY, Output, PopVlan, SetField
 from sncontroller.core.layout import Index
 from sncontroller.core.lifecycle import State
 from sncontroller.core.load import CapacitySpec
 from sncontroller.core.plan import Older
 from sncontroller.core.scaling import ManualSpec
+from sncontroller.core.turn import Turn
 from tests.unit.world import World, up
 
 
@@ -32,11 +34,15 @@ def reactive(kind: str = "round-robin", nodes: int = 3, **changes: Any) -> World
     return world
 
 
-def sent(world: World, nth: int, syn: bool = True, pinned: int | None = None) -> int | None:
+def sent(
+    world: World, nth: int, syn: bool = True, pinned: int | None = None, opening: int = 7
+) -> int | None:
     """A first packet comes; the node that its flow is pinned to."""
     world.sent.clear()
     old = None if pinned is None else Index(pinned)
-    world.give(ev.NewFlow(7, world.spec.zone, flow(nth), 5, syn, old, b"frame"))
+    world.give(
+        ev.NewFlow(7, world.spec.zone, flow(nth), 5, opening if syn else None, old, b"frame")
+    )
     pins = [command for command in world.sent if isinstance(command, ev.AddPin)]
     assert len(pins) <= 1
     return pins[0].pin.cookie & 0xFFFF if pins else None
@@ -66,6 +72,35 @@ def test_a_first_packet_that_comes_twice_is_one_flow() -> None:
     assert dict(world.group.choices.given) == {1: 1, 2: 1, 3: 1}
     world.wait(2)
     assert [sent(world, nth) for nth in (3, 4, 5, 0)] == [1, 2, 3, 1]
+
+
+def test_a_port_that_is_used_again_is_another_flow() -> None:
+    """A SYN with another sequence number is no repetition; a data packet belongs to the last."""
+    world = reactive()
+    assert [sent(world, 0, opening=n) for n in (7, 8, 8, 9)] == [1, 2, 2, 3]
+    assert sent(world, 0, syn=False) == 3
+
+
+def test_the_first_packet_goes_straight_to_the_node() -> None:
+    """Also before its entries are on the switch; a VLAN's tag is stripped."""
+    tagged = up().spec.match.model_copy(update={"vlan": 7})
+    for match, strip in ((up().spec.match, ()), (tagged, (PopVlan(),))):
+        world = reactive(match=match)
+        node = world.group.nodes[Index(1)]
+        sent(world, 0)
+        pin = next(c for c in world.sent if isinstance(c, ev.AddPin))
+        assert pin.actions == (*strip, SetField("eth_dst", node.mac), Output(1))
+        assert (pin.in_port, pin.frame) == (5, b"frame")
+
+
+def test_a_node_without_a_port_gets_no_pin() -> None:
+    """It cannot be; but a packet never goes to nowhere."""
+    world = reactive(nodes=1)
+    node = replace(world.group.nodes[Index(1)], port=None)
+    group = replace(world.group, nodes={Index(1): node})
+    turn = Turn(group, world.now)
+    reactive_core.new_flow(turn, ev.NewFlow(7, world.spec.zone, flow(0), 5, 1, None, b""))
+    assert not turn.commands
 
 
 def test_a_repeated_packet_whose_node_died_goes_elsewhere() -> None:

@@ -29,10 +29,26 @@ from sncontroller.core.events import FiveTuple
 from sncontroller.core.layout import Index, Kind, Layout
 from sncontroller.core.model import PROTOCOL_NUMBERS, GroupSpec
 from sncontroller.core.plan import own_tables, shared_table
-from sncontroller.core.plan.compilation import ETH_IP, NEW_TCP, NOT_NEW_TCP, Compilation
+from sncontroller.core.plan.compilation import (
+    ETH_IP,
+    NEW_TCP,
+    NOT_NEW_TCP,
+    Compilation,
+    to_node,
+)
 from sncontroller.core.plan.view import Older, PlanNode, View
 
-__all__ = ["NEW_TCP", "NOT_NEW_TCP", "Older", "PlanNode", "View", "desired", "handback", "pin"]
+__all__ = [
+    "NEW_TCP",
+    "NOT_NEW_TCP",
+    "Older",
+    "PlanNode",
+    "View",
+    "desired",
+    "handback",
+    "pin",
+    "to_node",
+]
 
 
 def desired(spec: GroupSpec, view: View, layout: Layout) -> Table:
