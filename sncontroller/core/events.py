@@ -134,6 +134,8 @@ class NewFlow:
     pinned: Index | None
     """The draining node that the flow's old pin names."""
     frame: bytes
+    ending: bool = False
+    """Whether the packet ends a TCP connection (FIN or RST)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +237,8 @@ class AddPin:
     """``reactive``: pin one flow, then do with its first packet what the actions say."""
 
     datapath: int
-    pin: FlowEntry
-    """An older pin of the flow gives way to it."""
+    pin: FlowEntry | None
+    """An older pin of the flow gives way to it; ``None`` where the flow has, or needs, none."""
     actions: Actions
     in_port: int
     frame: bytes

@@ -101,6 +101,7 @@ def _match_wanted(turn: Turn) -> None:
     """As many nodes as are to serve, and those of the warm pool on top.
 
     A node that the policy drained is as good as a warm one, and becomes one if the pool needs it.
+    The pool waits until somebody serves: at the start that is the primary.
     """
     group = turn.group
     enough = f"{group.wanted} nodes are enough: {group.memory.reason}"
@@ -111,6 +112,7 @@ def _match_wanted(turn: Turn) -> None:
         drain(turn, node, enough)
     soon = [n for n in turn.group.having(State.DRAINING) if n.ours and not n.asked]
     missing = group.short - (len(soon) if group.spec.pool.warm else 0)
+    missing -= 0 if group.serving else group.warm_wanted
     while missing > 0 and turn.now >= group.no_start_before_s and _request(turn):
         missing -= 1
 

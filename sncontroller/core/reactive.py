@@ -22,18 +22,21 @@ def new_flow(turn: Turn, event: NewFlow) -> None:
     """Choose a node for the flow and pin it; nothing while nobody serves.
 
     Of a flow that was given away just now another first packet has come, which gets the same node
-    and is not counted.
+    and is not counted. A connection that ends is no new flow.
     """
     group = turn.group
     weights = _weights(group)
-    chosen = group.choices.recent.node(event.flow, event.opening, turn.now)
-    if chosen not in weights:
-        chosen = _older(group, event) or _newer(group, event, weights)
-        if chosen is None:
-            return
+    known = group.choices.recent.node(event.flow, event.opening, turn.now)
+    if known is not None and known in weights:
+        _answer(turn, event, group.nodes[known], pinned=event.opening is not None)
+        return
+    chosen = _older(group, event) or _newer(group, event, weights)
+    if chosen is None:
+        return
+    if not event.ending:
         given = Given(chosen, event.opening, turn.now)
         turn.change(choices=group.choices.chosen(event.flow, given, weights))
-    _pin(turn, event, group.nodes[chosen])
+    _answer(turn, event, group.nodes[chosen], pinned=False)
 
 
 def counted(turn: Turn, poll: Polled) -> Polled:
@@ -66,15 +69,19 @@ def _told(choices: Choices, index: Index, counters: NodeCounters) -> NodeCounter
     return replace(counters, new_flows=given, packets=packets)
 
 
-def _pin(turn: Turn, event: NewFlow, node: Node) -> None:
+def _answer(turn: Turn, event: NewFlow, node: Node, pinned: bool) -> None:
     """Pin the flow, and hand its first packet to the node.
 
-    Not through the tables again: an entry that sends every SYN to us would send it once more.
+    Not through the tables again: an entry that sends every SYN to us would send it once more. A SYN
+    that was repeated writes no second pin, and one that ends its connection none at all: nothing
+    would end that pin. If the first one got lost, the next packet has none and asks for it.
     """
     group = turn.group
     if node.port is None or node.mac is None:
         return
-    entry = pin(group.spec, event.flow, node.index, group.layout)
+    entry = (
+        None if pinned or event.ending else pin(group.spec, event.flow, node.index, group.layout)
+    )
     actions = to_node(group.spec, PlanNode(node.index, node.port.number, node.mac))
     nth = group.choices.given.get(node.index, 0)
     turn.say(AddPin(event.datapath, entry, actions, event.in_port, event.frame, nth))

@@ -15,7 +15,7 @@ from sncontroller.core.layout import Kind, Origin
 _ETHERNET, _TAG = 14, 4
 _VLAN, _IPV4 = (0x8100, 0x88A8), 0x0800
 _TCP, _WITH_PORTS = 6, (6, 17, 132)
-_SYN, _ACK = 0x02, 0x10
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _LATER_FRAGMENT = 0x1FFF
 _IP = struct.Struct("!BxH2xHxBxx4s4s")  # version and length, total, fragment, protocol, from, to
 _PORTS = struct.Struct("!HH")
@@ -27,15 +27,16 @@ def event(datapath: int, origin: Origin, in_port: int, frame: bytes) -> NewFlow 
     parsed = flow_of(frame) if origin.kind is Kind.SELECT else None
     if parsed is None:
         return Frame(datapath, origin.zone, in_port, frame)
-    flow, opening = parsed
+    flow, opening, ending = parsed
     pinned = origin.index or None
-    return NewFlow(datapath, origin.zone, flow, in_port, opening, pinned, frame)
+    return NewFlow(datapath, origin.zone, flow, in_port, opening, pinned, frame, ending)
 
 
-def flow_of(frame: bytes) -> tuple[FiveTuple, int | None] | None:
+def flow_of(frame: bytes) -> tuple[FiveTuple, int | None, bool] | None:
     """The frame's flow; ``None`` for no such packet.
 
-    With it the sequence number that it opens a TCP connection with, ``None`` where it opens none.
+    With it the sequence number that it opens a TCP connection with, ``None`` where it opens none,
+    and whether it ends one.
     """
     try:
         return _flow_of(frame)
@@ -43,7 +44,7 @@ def flow_of(frame: bytes) -> tuple[FiveTuple, int | None] | None:
         return None
 
 
-def _flow_of(frame: bytes) -> tuple[FiveTuple, int | None] | None:
+def _flow_of(frame: bytes) -> tuple[FiveTuple, int | None, bool] | None:
     start = _ETHERNET
     (ether_type,) = struct.unpack_from("!H", frame, start - 2)
     while ether_type in _VLAN:
@@ -57,6 +58,7 @@ def _flow_of(frame: bytes) -> tuple[FiveTuple, int | None] | None:
     ports = _PORTS.unpack_from(frame, payload)
     flow = FiveTuple(proto, socket.inet_ntoa(src), socket.inet_ntoa(dst), *ports)
     if proto != _TCP:
-        return flow, None
+        return flow, None, False
     sequence, flags = _TCP_HEADER.unpack_from(frame, payload)
-    return flow, sequence if flags & (_SYN | _ACK) == _SYN else None
+    opens, ends = flags & (_SYN | _ACK) == _SYN, flags & (_FIN | _RST) != 0
+    return flow, sequence if opens else None, ends

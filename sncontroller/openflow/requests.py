@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from sncontroller.core.entries import Match, Output
+from sncontroller.core.entries import Actions, Match, Output
 from sncontroller.core.events import Port
 from sncontroller.openflow.actions import encode_actions
 from sncontroller.openflow.codec import BUNDLE_FLAGS, message

@@ -98,15 +98,15 @@ class Switch:
         """Pin a flow, and let the packet that asked for it follow.
 
         Several packets of a flow may be on their way here when its pin is made: the core gives them
-        all to one node, so the same pin is written again.
+        all to one node.
         """
-        whose = origin(command.pin.cookie)
-        if whose is not None:
-            self._given[whose.zone, whose.index] = command.given
-        self._send_if_free(
-            codec.add_flow(command.pin, self._wire.xid()),
-            requests.run_frame(self._wire.xid(), command.in_port, command.actions, command.frame),
-        )
+        pins = []
+        if command.pin is not None:
+            pins.append(codec.add_flow(command.pin, self._wire.xid()))
+            self._note_given(command.pin, command.given)
+        xid = self._wire.xid()
+        run = requests.run_frame(xid, command.in_port, command.actions, command.frame)
+        self._send_if_free(*pins, run)
 
     def send_frame(self, command: SendFrame) -> None:
         """Send a frame out of a port."""
@@ -252,6 +252,11 @@ class Switch:
         if complete and round_.strange() - self._touched:
             LOG.warning("switch %016x: our entries were changed", self._wire.datapath_id)
             self.resync()
+
+    def _note_given(self, pin: FlowEntry, given: int) -> None:
+        whose = origin(pin.cookie)
+        if whose is not None:
+            self._given[whose.zone, whose.index] = given
 
     def _send_if_free(self, *messages: bytes) -> None:
         """Drop what a network may lose rather than wait for a slow switch."""

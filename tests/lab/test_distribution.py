@@ -108,7 +108,8 @@ def test_the_warm_pool(tmp_path: Path) -> None:
         lab.consistent()
 
         number = agent.start("visit", total=100_000, width=4, pause_s=0.005, **TO)
-        cut_s = lab.link(PRIMARY, up=False)
+        cut_s = time.time()
+        lab.link(PRIMARY, up=False)
         lab.wait_event("primary", since=cut_s)
         lab.until(lambda: lab.group()["live"], "the switch was not told")
         told_s = time.time()

@@ -226,10 +226,12 @@ FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
 @pytest.mark.parametrize(
     ("frame", "expected"),
     [
-        pytest.param(HEADERS, (FLOW, 7), id="syn"),
-        pytest.param(HEADERS.replace("5002", "5012"), (FLOW, None), id="syn-ack"),
-        pytest.param(HEADERS.replace("5002", "5010"), (FLOW, None), id="ack"),
-        pytest.param(HEADERS.replace("0800", "810000050800", 1), (FLOW, 7), id="vlan"),
+        pytest.param(HEADERS, (FLOW, 7, False), id="syn"),
+        pytest.param(HEADERS.replace("5002", "5012"), (FLOW, None, False), id="syn-ack"),
+        pytest.param(HEADERS.replace("5002", "5010"), (FLOW, None, False), id="ack"),
+        pytest.param(HEADERS.replace("5002", "5011"), (FLOW, None, True), id="fin"),
+        pytest.param(HEADERS.replace("5002", "5004"), (FLOW, None, True), id="rst"),
+        pytest.param(HEADERS.replace("0800", "810000050800", 1), (FLOW, 7, False), id="vlan"),
         pytest.param(HEADERS.replace("00010000", "00012001", 1), None, id="later-fragment"),
         pytest.param(HEADERS.replace("4006", "4001", 1), None, id="icmp"),
         pytest.param(HEADERS.replace("0800", "0806", 1), None, id="arp"),
@@ -238,7 +240,7 @@ FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
     ],
 )
 def test_which_flow_a_frame_is_of(frame: str, expected: object) -> None:
-    """A whole IPv4 packet with ports has a flow, and a SYN alone opens it."""
+    """A whole IPv4 packet with ports has a flow; a SYN alone opens it, FIN and RST end it."""
     assert inbound.flow_of(bytes.fromhex(frame)) == expected
 
 

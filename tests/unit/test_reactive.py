@@ -35,17 +35,26 @@ def reactive(kind: str = "round-robin", nodes: int = 3, **changes: Any) -> World
 
 
 def sent(
-    world: World, nth: int, syn: bool = True, pinned: int | None = None, opening: int = 7
+    world: World,
+    nth: int,
+    syn: bool = True,
+    pinned: int | None = None,
+    opening: int = 7,
+    ending: bool = False,
 ) -> int | None:
     """A first packet comes; the node that its flow is pinned to."""
     world.sent.clear()
     old = None if pinned is None else Index(pinned)
-    world.give(
-        ev.NewFlow(7, world.spec.zone, flow(nth), 5, opening if syn else None, old, b"frame")
-    )
+    opens = opening if syn else None
+    world.give(ev.NewFlow(7, world.spec.zone, flow(nth), 5, opens, old, b"frame", ending))
     pins = [command for command in world.sent if isinstance(command, ev.AddPin)]
     assert len(pins) <= 1
-    return pins[0].pin.cookie & 0xFFFF if pins else None
+    if not pins:
+        return None
+    (out,) = (a.port for a in pins[0].actions if isinstance(a, Output))
+    (node,) = (n for n in world.group.nodes.values() if n.port is not None and n.port.number == out)
+    assert pins[0].pin is None or pins[0].pin.cookie & 0xFFFF == node.index
+    return int(node.index)
 
 
 def polled(world: World, flows: dict[int, int], given: dict[int, int | None]) -> World:
@@ -72,6 +81,29 @@ def test_a_first_packet_that_comes_twice_is_one_flow() -> None:
     assert dict(world.group.choices.given) == {1: 1, 2: 1, 3: 1}
     world.wait(2)
     assert [sent(world, nth) for nth in (3, 4, 5, 0)] == [1, 2, 3, 1]
+
+
+def test_a_repeated_syn_writes_no_second_pin() -> None:
+    """The connection may be over, and nothing would end the pin; a packet without one gets it."""
+    world = reactive()
+
+    def pinned(**how: Any) -> bool:
+        sent(world, 0, **how)
+        return next(c for c in world.sent if isinstance(c, ev.AddPin)).pin is not None
+
+    assert pinned()
+    assert not pinned()
+    assert pinned(syn=False)
+    assert pinned(opening=8)
+    assert not pinned(syn=False, ending=True)
+
+
+def test_a_connection_that_ends_takes_no_turn_and_gets_no_pin() -> None:
+    """A late FIN goes to some node, which resets it, and is not a new flow."""
+    world = reactive()
+    assert sent(world, 0, syn=False, ending=True) == 1
+    assert not any(isinstance(c, ev.AddPin) and c.pin for c in world.sent)
+    assert not world.group.choices.given
 
 
 def test_a_port_that_is_used_again_is_another_flow() -> None:
