@@ -42,6 +42,7 @@ from sncontroller.core.events import (
     StartNode,
     StopNode,
     SwitchDown,
+    SwitchUp,
     Transmit,
     Verb,
 )
@@ -98,13 +99,18 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     # events in
 
     def put(self, event: Event) -> None:
-        """Queue an event for the controller. New flows beyond a bound are dropped and counted."""
+        """Queue an event for the controller. New flows beyond a bound are dropped and counted.
+
+        A switch that has just come up is polled at once: least connections needs its counts.
+        """
         if isinstance(event, NewFlow):
             if self._new_flows >= NEW_FLOWS_AT_ONCE:
                 self.dropped_new_flows += 1
                 return
             self._new_flows += 1
         self._inbox.put(event)
+        if isinstance(event, SwitchUp) and event.datapath in self._switches:
+            self._switches[event.datapath].poll(time.time())
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
     def on_state(self, change: Any) -> None:
@@ -175,6 +181,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         while True:
             group, command = self._outbox.get()
             try:
+                if isinstance(command, AddPin):
+                    hub.sleep(0)  # let what was sent leave: a burst of flows is no congestion
                 self._carry_out(group, command)
             except Exception:
                 self.handler_errors += 1

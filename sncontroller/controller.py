@@ -32,7 +32,7 @@ from sncontroller.core.events import (
     Verb,
 )
 from sncontroller.core.layout import Zone
-from sncontroller.core.model import Config, GroupSpec
+from sncontroller.core.model import Config, GroupSpec, PoolSpec
 from sncontroller.core.plan import PlanNode, handback
 from sncontroller.core.scaling import ManualSpec
 from sncontroller.core.state import Group, Node
@@ -205,7 +205,8 @@ class Controller:
 
     def _dismiss(self, spec: GroupSpec, now: float) -> None:
         """A removed group drains to its primary; then its entries go."""
-        alone = spec.model_copy(update={"scaling": ManualSpec(min=1, max=1, nodes=1)})
+        nobody = {"scaling": ManualSpec(min=1, max=1, nodes=1), "pool": PoolSpec()}
+        alone = spec.model_copy(update=nobody)
         self._leaving.add(spec.zone)
         self._step(spec.zone, Respecified(alone), now)
 

@@ -20,6 +20,7 @@ BAR_CELLS = 10
 _COLOURS = {
     "active": "green",
     "warming": "green",
+    "standby": "blue",
     "draining": "yellow",
     "failed": "red",
     "gone": "dim",
@@ -91,6 +92,8 @@ def _title(group: dict[str, Any]) -> str:
     load = "" if group["load"] is None else f", load {group['load']:.2f}"
     addresses = " ".join(group["addresses"])
     nodes = f"{group['active']} of {group['wanted']} nodes"
+    if group.get("warm") or group.get("warm_wanted"):
+        nodes += f" and {group['warm']} of {group['warm_wanted']} warm"
     return f"{group['name']}  {addresses} on {where}: {nodes}{load}{switch}"
 
 

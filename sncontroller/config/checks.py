@@ -11,7 +11,7 @@ from itertools import combinations
 
 from sncontroller.config.text import Key
 from sncontroller.config.wording import Found
-from sncontroller.core.balance import BalanceKind
+from sncontroller.core.balance import EXACT, BalanceKind
 from sncontroller.core.health import Kind as Probe
 from sncontroller.core.layout import MAX_ZONE
 from sncontroller.core.model import GroupSpec, PortRange
@@ -51,6 +51,16 @@ def _needs_hypervisor(spec: GroupSpec) -> Iterator[Found]:
         )
 
 
+def _room_for_warm_nodes(spec: GroupSpec) -> Iterator[Found]:
+    low, high, warm = spec.scaling.min, spec.scaling.max, spec.pool.warm
+    if warm > high - low:
+        yield (
+            ("pool", "warm"),
+            f"is {warm}, but between scaling.min {low} and scaling.max {high}, which counts the "
+            f"warm nodes too, there is room for {high - low}; set scaling.max to {low + warm}",
+        )
+
+
 def _needs_capacity(spec: GroupSpec) -> Iterator[Found]:
     scaling = spec.scaling
     if spec.capacity is not None:
@@ -60,6 +70,17 @@ def _needs_capacity(spec: GroupSpec) -> Iterator[Found]:
         yield ("capacity",), f"{need}scaling policy {scaling.policy.value} works on load"
     elif spec.balance.kind is BalanceKind.LEAST_LOAD:
         yield ("capacity",), f"{need}balance least-load works on load"
+
+
+def _asked_about_each_flow(spec: GroupSpec) -> Iterator[Found]:
+    kind = spec.balance.kind
+    if kind in EXACT and spec.pinning != "reactive":
+        yield (
+            ("balance", "kind"),
+            f"{kind.value} needs pinning: reactive, where the controller is asked about each new "
+            f"flow; with pinning {spec.pinning} the switch spreads them by itself: use even, "
+            "weighted or least-load",
+        )
 
 
 def _countable_capacity(spec: GroupSpec) -> Iterator[Found]:
@@ -125,6 +146,8 @@ def _where_to_ask(spec: GroupSpec) -> Iterator[Found]:
 _ALONE = (
     _needs_hypervisor,
     _needs_capacity,
+    _room_for_warm_nodes,
+    _asked_about_each_flow,
     _countable_capacity,
     _distinct_ports,
     _distinct_ingress,

@@ -117,8 +117,14 @@ def _recover_failed(turn: Turn, installed: Table) -> None:
 
 
 def settle(turn: Turn) -> None:
-    """Now that all nodes are known: as many as there are is where the policy begins."""
-    spec, have = turn.group.spec.scaling, len(turn.group.serving) + len(turn.group.starting)
+    """Now that all nodes are known: as many as there are is where the policy begins.
+
+    Of those that do not serve, as many belong to the warm pool as it is to have: a switch shows who
+    serves and who drains, but not what the others are there for.
+    """
+    group, spec = turn.group, turn.group.spec.scaling
+    others = len(group.starting) + len(group.standby)
+    have = len(group.serving) + max(0, others - group.spec.pool.warm)
     wanted = min(max(have, spec.min), spec.max)
     memory = Memory(wanted=wanted, reason=f"{have} found at the start")
     turn.change(settled=True, wanted=wanted, memory=memory)

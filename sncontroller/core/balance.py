@@ -27,6 +27,12 @@ class BalanceKind(StrEnum):
     EVEN = "even"
     WEIGHTED = "weighted"
     LEAST_LOAD = "least-load"
+    ROUND_ROBIN = "round-robin"
+    LEAST_CONNECTIONS = "least-connections"
+
+
+EXACT = frozenset({BalanceKind.ROUND_ROBIN, BalanceKind.LEAST_CONNECTIONS})
+"""Kinds that choose flow by flow: somebody must be asked about each."""
 
 
 class BalanceSpec(BaseModel):
@@ -37,8 +43,8 @@ class BalanceSpec(BaseModel):
     kind: BalanceKind = BalanceKind.EVEN
     weights: dict[Annotated[int, Field(ge=1, le=4095)], PositiveFloat] = Field(
         default_factory=dict,
-        description="Weight of a node by its index; 1 for every other. For weighted, and where "
-        "least-load starts.",
+        description="Weight of a node by its index; 1 for every other. For all kinds but even; "
+        "for least-load it is where the weights start.",
     )
     ramp_s: float = Field(
         default=0.0, ge=0, description="Slow start: a new node's share rises over this time."
@@ -56,7 +62,8 @@ class BalanceSpec(BaseModel):
     @model_validator(mode="after")
     def _weights_are_used(self) -> BalanceSpec:
         if self.weights and self.kind is BalanceKind.EVEN:
-            raise ValueError("weights need kind: weighted or least-load")
+            kinds = ", ".join(kind.value for kind in BalanceKind if kind is not BalanceKind.EVEN)
+            raise ValueError(f"weights need kind: one of {kinds}")
         return self
 
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from sncontroller.core import probe
-from sncontroller.core.entries import FlowEntry, Table
+from sncontroller.core.entries import Actions, FlowEntry, Table
 from sncontroller.core.hypervisor import NodeInfo, NodeRequest
 from sncontroller.core.layout import Index, Zone
 from sncontroller.core.model import GroupSpec
@@ -50,6 +50,9 @@ class NodeCounters:
     reply_bytes: int | None
     port_drops: int | None
     active_flows: int | None
+    flows_given: int | None = None
+    """``AddPin.given`` of the last pin for the node that was written before the question; ``None``
+    where there was none since the switch connected."""
 
 
 # Events ------------------------------------------------------------------------------------------
@@ -125,10 +128,14 @@ class NewFlow:
     zone: Zone
     flow: FiveTuple
     in_port: int
-    syn: bool
+    opening: int | None
+    """The sequence number of a packet that opens a TCP connection: it tells one that was repeated
+    from another connection of the same ports."""
     pinned: Index | None
     """The draining node that the flow's old pin names."""
     frame: bytes
+    ending: bool = False
+    """Whether the packet ends a TCP connection (FIN or RST)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +234,16 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class AddPin:
-    """``reactive``: pin one flow, then let its first packet follow it."""
+    """``reactive``: pin one flow, then do with its first packet what the actions say."""
 
     datapath: int
-    pin: FlowEntry
-    replace: bool
-    """Whether an older pin of the flow gives way; else it stays, and the packet follows it."""
+    pin: FlowEntry | None
+    """An older pin of the flow gives way to it; ``None`` where the flow has, or needs, none."""
+    actions: Actions
     in_port: int
     frame: bytes
+    given: int = 0
+    """How many flows the node was given so far, this one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +301,7 @@ class Kind(Enum):
 
     STARTED = "started"
     ACTIVE = "active"
+    STANDBY = "standby"
     DRAINING = "draining"
     UNDRAINED = "undrained"
     DRAINED = "drained"

@@ -6,10 +6,9 @@ time per node, transient errors again after a growing pause, permanent ones not 
 
 from __future__ import annotations
 
-from sncontroller.core import adoption
+from sncontroller.core import adoption, reactive
 from sncontroller.core.events import (
     Call,
-    DropPins,
     HypervisorResult,
     Kind,
     ListNodes,
@@ -99,24 +98,36 @@ def pause_s(attempts: int) -> float:
 
 
 def _match_wanted(turn: Turn) -> None:
+    """As many nodes as are to serve, and those of the warm pool on top.
+
+    A node that the policy drained is as good as a warm one, and becomes one if the pool needs it.
+    The pool waits until somebody serves: at the start that is the primary.
+    """
     group = turn.group
-    have = len(group.serving) + len(group.starting)
-    for node in sorted(group.having(State.DRAINING), key=lambda n: -n.index):
-        if have < group.wanted and not node.asked and node.linked:
-            have += undrain(turn, node, f"{group.wanted} nodes are wanted again")
-    while have < group.wanted and turn.now >= group.no_start_before_s and _request(turn):
-        have += 1
-    for node in _dispensable(turn):
-        if have <= group.wanted:
-            return
-        have -= drain(turn, node, f"{group.wanted} nodes are enough: {group.memory.reason}")
+    enough = f"{group.wanted} nodes are enough: {group.memory.reason}"
+    full = f"{enough}; {group.warm_wanted} more are kept warm" if group.standby else enough
+    for node in _spare(turn)[: max(0, -group.short)]:
+        drain(turn, node, full)
+    for node in _dispensable(turn)[: max(0, len(group.serving) - group.wanted)]:
+        drain(turn, node, enough)
+    soon = [n for n in turn.group.having(State.DRAINING) if n.ours and not n.asked]
+    missing = group.short - (len(soon) if group.spec.pool.warm else 0)
+    missing -= 0 if group.serving else group.warm_wanted
+    while missing > 0 and turn.now >= group.no_start_before_s and _request(turn):
+        missing -= 1
+
+
+def _spare(turn: Turn) -> list[Node]:
+    """Nodes that serve nobody yet: those that are not ready first, of them the youngest."""
+    mine = [n for n in (*turn.group.starting, *turn.group.standby) if n.ours]
+    return sorted(mine, key=lambda n: (not n.starting, -n.index))
 
 
 def _dispensable(turn: Turn) -> list[Node]:
-    """Nodes that may go, those that serve nobody yet first, then the youngest."""
+    """Serving nodes that may go, the youngest first."""
     group = turn.group
-    mine = [n for n in (*group.starting, *group.serving) if n.ours and n.index != group.primary]
-    return sorted(mine, key=lambda n: (not n.starting, -n.index))
+    mine = [n for n in group.serving if n.ours and n.index != group.primary]
+    return sorted(mine, key=lambda n: -n.index)
 
 
 def _request(turn: Turn) -> bool:
@@ -179,6 +190,5 @@ def _failed(turn: Turn, node: Node, result: HypervisorResult) -> None:
 
 def _removed(turn: Turn, node: Node, result: HypervisorResult) -> None:
     turn.remove(node.index)
+    reactive.forget_flows(turn, node.index)
     turn.log(Kind.STOPPED, node.name, node.reason, result.took_s)
-    if turn.group.datapath is not None and turn.group.spec.pinning != "conntrack":
-        turn.say(DropPins(turn.group.datapath, turn.group.spec.zone, node.index))

@@ -7,15 +7,13 @@ where its table should differ. Total: no well-typed event raises.
 
 from __future__ import annotations
 
-import zlib
-
-from sncontroller.core import adoption, fleet, health, layout, measure, probing, rotation
+from sncontroller.core import adoption, fleet, health, layout, measure, probing, reactive, rotation
 from sncontroller.core import events as ev
 from sncontroller.core.entries import EMPTY
-from sncontroller.core.layout import PRIMARY_INDEX, Index, Layout
+from sncontroller.core.layout import PRIMARY_INDEX, Layout
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import GroupSpec
-from sncontroller.core.plan import Older, pin
+from sncontroller.core.plan import Older
 from sncontroller.core.state import Group
 from sncontroller.core.turn import Turn
 
@@ -76,9 +74,9 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             turn.change(apply_again_s=turn.now + REFUSED_PAUSE_S)
             turn.log(ev.Kind.REFUSED, None, reason)
         case ev.Polled():
-            measure.polled(turn, event)
+            measure.polled(turn, reactive.counted(turn, event))
         case ev.NewFlow():
-            _new_flow(turn, event)
+            reactive.new_flow(turn, event)
         case ev.Answer():
             probing.answered(turn, event)
         case ev.HypervisorResult():
@@ -169,29 +167,6 @@ def _asked(turn: Turn, event: ev.Asked) -> None:
             fleet.undrain(turn, node, "an operator asked for it")
         case _:
             fleet.fail(turn, node, "an operator said so")
-
-
-def _new_flow(turn: Turn, event: ev.NewFlow) -> None:
-    """``reactive``: choose a node for the flow and pin it."""
-    group = turn.group
-    chosen = _choice(group, event)
-    if chosen is None:
-        return
-    entry = pin(group.spec, event.flow, chosen, group.layout)
-    again = event.pinned is not None
-    turn.say(ev.AddPin(event.datapath, entry, again, event.in_port, event.frame))
-
-
-def _choice(group: Group, event: ev.NewFlow) -> Index | None:
-    flow = event.flow
-    primary = group.nodes.get(group.primary)
-    begun_before = flow.ip_proto == 6 and not event.syn and event.pinned is None
-    if begun_before and group.older is Older.PRIMARY and primary and primary.deliverable:
-        return primary.index
-    if not group.slots:
-        return None
-    key = f"{flow.ip_proto} {flow.src} {flow.src_port} {flow.dst} {flow.dst_port}"
-    return Index(group.slots[zlib.crc32(key.encode()) % len(group.slots)])
 
 
 def _respecified(turn: Turn, spec: GroupSpec) -> None:

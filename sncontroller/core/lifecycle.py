@@ -19,6 +19,8 @@ class State(Enum):
     """The hypervisor has it; its port is not up yet."""
     PROBING = "probing"
     """Its port is up; its service has not answered often enough yet."""
+    STANDBY = "standby"
+    """Its service answers; it waits in the group's warm pool, and takes no flows."""
     WARMING = "warming"
     """It takes flows, with a weight that still rises."""
     ACTIVE = "active"
@@ -37,10 +39,13 @@ class Trigger(Enum):
     CREATED = "created"
     LINKED = "linked"
     HEALTHY = "healthy"
+    PARK = "park"
+    TAKE = "take"
     WARM = "warm"
     DRAIN = "drain"
     UNDRAIN = "undrain"
     DRAINED = "drained"
+    KEEP = "keep"
     DIE = "die"
     GIVE_UP = "give up"
 
@@ -66,6 +71,13 @@ TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
     },
     State.PROBING: {
         Trigger.HEALTHY: State.WARMING,
+        Trigger.PARK: State.STANDBY,
+        Trigger.DRAIN: State.GONE,
+        Trigger.DIE: State.FAILED,
+        Trigger.GIVE_UP: State.GONE,
+    },
+    State.STANDBY: {
+        Trigger.TAKE: State.WARMING,
         Trigger.DRAIN: State.GONE,
         Trigger.DIE: State.FAILED,
         Trigger.GIVE_UP: State.GONE,
@@ -82,6 +94,7 @@ TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
     State.DRAINING: {
         Trigger.UNDRAIN: State.ACTIVE,
         Trigger.DRAINED: State.GONE,
+        Trigger.KEEP: State.STANDBY,
         Trigger.DIE: State.FAILED,
     },
     State.FAILED: {

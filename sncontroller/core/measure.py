@@ -28,9 +28,9 @@ def decide(turn: Turn) -> None:
     observation = scaling.Observation(
         loads={int(n.index): None if n.load is None else n.load.value for n in group.serving},
         serving=len(group.serving),
-        starting=len(group.starting),
+        starting=min(len(group.starting), max(0, group.wanted - len(group.serving))),
         draining=sum(1 for n in group.nodes.values() if n.state.value == "draining"),
-        boot_s=group.boot_s,
+        boot_s=group.lead_s,
         override=group.override,
     )
     decision, memory = scaling.decide(group.spec.scaling, group.memory, observation, turn.now)

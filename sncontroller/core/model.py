@@ -140,6 +140,13 @@ class DrainSpec(Spec):
     """It goes when no packet of its flows was seen for this long."""
 
 
+class PoolSpec(Spec):
+    """Nodes that wait, started and healthy, for a surge that a boot would be too slow for."""
+
+    warm: int = Field(default=0, ge=0, le=255)
+    """How many nodes to keep ready out of rotation. ``scaling.max`` counts them, too."""
+
+
 class PinSpec(Spec):
     """How long a per-flow pin lives (``learn`` and ``reactive``)."""
 
@@ -209,6 +216,8 @@ class GroupSpec(Spec):
     """How many nodes there shall be."""
     health: HealthSpec
     """How a node is asked whether it serves; ``kind: none`` asks nothing."""
+    pool: PoolSpec = PoolSpec()
+    """The warm pool; not the hypervisor plugin of that name, which brings ready-made VMs."""
     drain: DrainSpec = DrainSpec()
     """When a node that takes no new flows may go."""
     hypervisor: HypervisorSpec | None = None

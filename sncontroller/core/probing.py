@@ -12,14 +12,14 @@ from ipaddress import IPv4Address
 from sncontroller.core import health, layout, probe
 from sncontroller.core.events import Answer, Kind, Port, Transmit
 from sncontroller.core.layout import PRIMARY_INDEX, Index
-from sncontroller.core.lifecycle import State
+from sncontroller.core.lifecycle import DELIVERABLE, State
 from sncontroller.core.state import Group, Node
 from sncontroller.core.turn import Turn
 
 ASK_EVERY_S = 1.0
 FLOOD = 0xFFFF_FFFB
 """All ports but the one it came from (OFPP_FLOOD)."""
-_PROBED = frozenset({State.PROBING, State.WARMING, State.ACTIVE, State.DRAINING, State.FAILED})
+_PROBED = DELIVERABLE | {State.PROBING, State.STANDBY, State.FAILED}
 
 
 def ask(turn: Turn) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sncontroller.core import balance, health, slots
+from sncontroller.core import balance, health, reactive, slots
 from sncontroller.core.events import Apply, Kind
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import SERVING, State, Trigger
@@ -22,7 +22,7 @@ BOOT_DEADLINE_S = 300.0
 """A node that does not serve by then is given up."""
 RETURN_WITHIN_S = 30.0
 """A failed node of ours that is not back by then is replaced."""
-_IN_SIGHT = frozenset({State.PROBING, State.FAILED}) | SERVING
+_IN_SIGHT = frozenset({State.PROBING, State.STANDBY, State.FAILED}) | SERVING
 
 
 def converge(turn: Turn) -> None:
@@ -30,6 +30,8 @@ def converge(turn: Turn) -> None:
     _breaker(turn)
     for index in sorted(turn.group.nodes):
         _advance(turn, turn.node(index))
+    _take_back(turn)
+    _take_warm(turn)
     _serve_in_need(turn)
     _promote(turn)
 
@@ -95,13 +97,13 @@ def _advance(turn: Turn, node: Node) -> None:
                 _expire(turn, node, BOOT_DEADLINE_S, "its port did not come up")
         case State.PROBING:
             if _fit(turn, node):
-                _enter(turn, node)
+                _ready(turn, node)
             else:
                 _expire(turn, node, BOOT_DEADLINE_S, f"no service: {node.health.reason}")
         case State.WARMING:
             if not _lost(turn, node) and turn.now - node.since_s >= turn.group.spec.balance.ramp_s:
                 turn.go(node, Trigger.WARM, node.reason)
-        case State.ACTIVE:
+        case State.ACTIVE | State.STANDBY:
             _lost(turn, node)
         case State.DRAINING:
             if not _lost(turn, node):
@@ -117,15 +119,46 @@ def _fit(turn: Turn, node: Node) -> bool:
     return node.linked and (held or node.health.verdict is health.Verdict.UP)
 
 
-def _enter(turn: Turn, node: Node) -> None:
+def _ready(turn: Turn, node: Node) -> None:
+    """The node's service answers: into rotation, or into the warm pool where enough serve."""
     took_s = None if node.requested_s is None else turn.now - node.requested_s
     if took_s is not None:
         turn.change(boot_s=took_s)
         turn.update(node.index, requested_s=None)
-    reason = node.health.reason or "takes flows"
+    group, reason = turn.group, node.health.reason or "takes flows"
+    if node.ours and group.spec.pool.warm and len(group.serving) >= group.wanted:
+        turn.go(turn.node(node.index), Trigger.PARK, "ready, in the warm pool")
+        turn.log(Kind.STANDBY, node.name, "ready, in the warm pool", took_s)
+        return
     turn.go(turn.node(node.index), Trigger.HEALTHY, reason)
     turn.log(Kind.ACTIVE, node.name, reason, took_s)
     _advance(turn, turn.node(node.index))
+
+
+def _take_back(turn: Turn) -> None:
+    """A draining node is the quickest new one; not one that an operator drained."""
+    if not turn.group.settled:
+        return
+    for node in sorted(turn.group.having(State.DRAINING), key=lambda n: -n.index):
+        if _lacks(turn) and not node.asked and node.linked:
+            reason = f"{turn.group.wanted} nodes are wanted again"
+            turn.go(node, Trigger.UNDRAIN, reason)
+            turn.log(Kind.UNDRAINED, node.name, reason)
+
+
+def _take_warm(turn: Turn) -> None:
+    """A node of the warm pool takes the place of one that is wanted and not there."""
+    for node in turn.group.standby:
+        if _lacks(turn):
+            serve = f"{len(turn.group.serving)} of {turn.group.wanted} wanted nodes served"
+            reason = f"taken from the warm pool: {serve}"
+            turn.go(node, Trigger.TAKE, reason)
+            turn.log(Kind.ACTIVE, node.name, reason, 0.0)
+            _advance(turn, turn.node(node.index))
+
+
+def _lacks(turn: Turn) -> bool:
+    return len(turn.group.serving) < turn.group.wanted
 
 
 def _lost(turn: Turn, node: Node) -> bool:
@@ -162,8 +195,12 @@ def _drained(turn: Turn, node: Node) -> None:
         why = f"drain deadline of {spec.deadline_s:.0f} s"
     else:
         return
-    turn.go(node, Trigger.DRAINED, why)
+    kept = bool(turn.group.spec.pool.warm) and turn.group.short > 0 and not node.asked
+    why = f"{why}; kept in the warm pool" if kept else why
+    turn.go(node, Trigger.KEEP if kept else Trigger.DRAINED, why)
     turn.log(Kind.DRAINED, node.name, why, turn.now - node.since_s)
+    if kept:
+        reactive.forget_flows(turn, node.index)
 
 
 def _return_or_replace(turn: Turn, node: Node) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sncontroller.core.balance import BalanceMemory
+from sncontroller.core.choice import Choices
 from sncontroller.core.events import Call, Logged, Port
 from sncontroller.core.health import Health
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Layout
@@ -109,8 +110,10 @@ class Group:
     """The number of nodes an operator asked for."""
     memory: Memory = field(default_factory=Memory)
     balance: BalanceMemory = field(default_factory=BalanceMemory)
+    choices: Choices = field(default_factory=Choices)
+    """Which flows went where, with ``pinning: reactive``."""
     boot_s: float | None = None
-    """How long the last node took from request to rotation."""
+    """How long the last node took from request to a service that answers."""
     listed: bool = False
     """Whether the hypervisor said once which nodes there are."""
     settled: bool = False
@@ -158,6 +161,27 @@ class Group:
     def starting(self) -> tuple[Node, ...]:
         """The nodes on their way to serving, by index."""
         return tuple(self.having(*STARTING))
+
+    @property
+    def standby(self) -> tuple[Node, ...]:
+        """The nodes of the warm pool, by index."""
+        return tuple(self.having(State.STANDBY))
+
+    @property
+    def warm_wanted(self) -> int:
+        """How many nodes the warm pool is to have: within ``scaling.max``, as all nodes are."""
+        return max(0, min(self.spec.pool.warm, self.spec.scaling.max - self.wanted))
+
+    @property
+    def short(self) -> int:
+        """How many nodes are missing, in rotation and in the warm pool; negative: so many spare."""
+        missing = max(0, self.wanted - len(self.serving)) + self.warm_wanted
+        return missing - len(self.standby) - len(self.starting)
+
+    @property
+    def lead_s(self) -> float | None:
+        """How long one more node takes into rotation; ``None`` before the first one did."""
+        return 0.0 if self.standby else self.boot_s
 
     @property
     def load(self) -> float | None:

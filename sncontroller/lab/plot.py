@@ -25,6 +25,7 @@ STATE_COLOURS: Mapping[str, str] = {
     "requested": "#d9d9d9",
     "booting": "#bdbdbd",
     "probing": "#9ecae1",
+    "standby": "#9e9ac8",
     "warming": "#a1d99b",
     "active": "#41ab5d",
     "draining": "#fec44f",

@@ -19,7 +19,15 @@ _BUCKET_RATIO = 1.04
 """Latencies are counted in buckets 4 % wide: percentiles are that exact, and can be merged."""
 
 NodeState = Literal[
-    "requested", "booting", "probing", "warming", "active", "draining", "gone", "failed"
+    "requested",
+    "booting",
+    "probing",
+    "standby",
+    "warming",
+    "active",
+    "draining",
+    "gone",
+    "failed",
 ]
 
 

@@ -35,6 +35,7 @@ STORY = {
 }
 STATE_STYLES = {
     "active": "green",
+    "standby": "blue",
     "warming": "bright_green",
     "draining": "yellow",
     "failed": "red",

@@ -10,13 +10,35 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("requested", "booting", "probing", "warming", "active", "draining", "gone", "failed")
+STATES = (
+    "requested",
+    "booting",
+    "probing",
+    "standby",
+    "warming",
+    "active",
+    "draining",
+    "gone",
+    "failed",
+)
 
 Read = Callable[[Mapping[str, Any]], Any]
 _GROUP: tuple[tuple[str, str, str, Read], ...] = (
     ("load", "gauge", "Mean load of the serving nodes, 1 is their capacity.", lambda g: g["load"]),
     ("wanted_nodes", "gauge", "Nodes the policy or an operator wants.", lambda g: g["wanted"]),
     ("active_nodes", "gauge", "Nodes that take new flows.", lambda g: g["active"]),
+    (
+        "warm_nodes",
+        "gauge",
+        "Nodes of the warm pool that are ready.",
+        lambda g: sum(node["state"] == "standby" for node in g["nodes"]),
+    ),
+    (
+        "nodes",
+        "gauge",
+        "Nodes that there are, whatever their state: what is paid for.",
+        lambda g: len(g["nodes"]),
+    ),
     ("connected", "gauge", "1 while the group's switch is connected.", lambda g: g["connected"]),
     (
         "slots_moved_total",

@@ -46,6 +46,8 @@ def group_status(group: Group) -> dict[str, Any]:
         "wanted": group.wanted,
         "override": group.override,
         "active": len(group.serving),
+        "warm": len(group.standby),
+        "warm_wanted": group.warm_wanted,
         "reason": group.memory.reason,
         "slots_moved_total": group.slots_moved,
         "nodes": [_node(group, group.nodes[i], slots[i]) for i in sorted(group.nodes)],

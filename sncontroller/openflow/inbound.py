@@ -15,10 +15,11 @@ from sncontroller.core.layout import Kind, Origin
 _ETHERNET, _TAG = 14, 4
 _VLAN, _IPV4 = (0x8100, 0x88A8), 0x0800
 _TCP, _WITH_PORTS = 6, (6, 17, 132)
-_SYN, _ACK = 0x02, 0x10
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _LATER_FRAGMENT = 0x1FFF
 _IP = struct.Struct("!BxH2xHxBxx4s4s")  # version and length, total, fragment, protocol, from, to
 _PORTS = struct.Struct("!HH")
+_TCP_HEADER = struct.Struct("!4xI5xB")  # sequence number, flags
 
 
 def event(datapath: int, origin: Origin, in_port: int, frame: bytes) -> NewFlow | Frame:
@@ -26,20 +27,24 @@ def event(datapath: int, origin: Origin, in_port: int, frame: bytes) -> NewFlow 
     parsed = flow_of(frame) if origin.kind is Kind.SELECT else None
     if parsed is None:
         return Frame(datapath, origin.zone, in_port, frame)
-    flow, syn = parsed
+    flow, opening, ending = parsed
     pinned = origin.index or None
-    return NewFlow(datapath, origin.zone, flow, in_port, syn, pinned, frame)
+    return NewFlow(datapath, origin.zone, flow, in_port, opening, pinned, frame, ending)
 
 
-def flow_of(frame: bytes) -> tuple[FiveTuple, bool] | None:
-    """The frame's flow, and whether it opens a TCP connection; ``None`` for no such packet."""
+def flow_of(frame: bytes) -> tuple[FiveTuple, int | None, bool] | None:
+    """The frame's flow; ``None`` for no such packet.
+
+    With it the sequence number that it opens a TCP connection with, ``None`` where it opens none,
+    and whether it ends one.
+    """
     try:
         return _flow_of(frame)
     except struct.error:
         return None
 
 
-def _flow_of(frame: bytes) -> tuple[FiveTuple, bool] | None:
+def _flow_of(frame: bytes) -> tuple[FiveTuple, int | None, bool] | None:
     start = _ETHERNET
     (ether_type,) = struct.unpack_from("!H", frame, start - 2)
     while ether_type in _VLAN:
@@ -51,6 +56,9 @@ def _flow_of(frame: bytes) -> tuple[FiveTuple, bool] | None:
         return None
     payload = start + (version & 0xF) * 4
     ports = _PORTS.unpack_from(frame, payload)
-    (flags,) = struct.unpack_from("!B", frame, payload + 13) if proto == _TCP else (0,)
     flow = FiveTuple(proto, socket.inet_ntoa(src), socket.inet_ntoa(dst), *ports)
-    return flow, flags & (_SYN | _ACK) == _SYN
+    if proto != _TCP:
+        return flow, None, False
+    sequence, flags = _TCP_HEADER.unpack_from(frame, payload)
+    opens, ends = flags & (_SYN | _ACK) == _SYN, flags & (_FIN | _RST) != 0
+    return flow, sequence if opens else None, ends

@@ -69,7 +69,10 @@ class Sums:
 
 
 class Round:
-    """Asks once; ``finish`` is called when everything was answered."""
+    """Asks once; ``finish`` is called when everything was answered.
+
+    ``given`` is what ``NodeCounters.flows_given`` is to say.
+    """
 
     def __init__(
         self,
@@ -78,8 +81,10 @@ class Round:
         groups: Mapping[Zone, Watched],
         at_s: float,
         finish: Callable[[], None],
+        given: Mapping[tuple[Zone, Index], int] | None = None,
     ) -> None:
         self._wire, self._layout, self._groups = wire, layout, groups
+        self._given = given or {}
         self._at_s, self._finish = at_s, finish
         self._readers: dict[int, Callable[[bytes], None]] = {}
         self._whole: set[int] = set()
@@ -198,6 +203,7 @@ class Round:
             reply_bytes=None if replies is None else replies.bytes,
             port_drops=None if port is None else self._drops.get(port),
             active_flows=self._pins.get((zone, index)),
+            flows_given=self._given.get((zone, index)),
         )
 
     def _sums(self, table: int, number: int) -> Sums | None:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from sncontroller.core.entries import Action, Match, Output
+from sncontroller.core.entries import Actions, Match, Output
 from sncontroller.core.events import Port
 from sncontroller.openflow.actions import encode_actions
 from sncontroller.openflow.codec import BUNDLE_FLAGS, message
 from sncontroller.openflow.oxm import encode_match
 
 LOCAL_PORT = 0xFFFFFFFE
-_TABLE_PORT, _CONTROLLER_PORT = 0xFFFFFFF9, 0xFFFFFFFD
+_CONTROLLER_PORT = 0xFFFFFFFD
 _ANY = 0xFFFFFFFF
 _ALL = Match(())
 _PACKET_OUT, _MULTIPART_REQUEST, _BARRIER_REQUEST, _EXPERIMENTER = 13, 18, 20, 4
@@ -103,12 +103,12 @@ def bundle_control(xid: int, bundle_id: int, control: Control) -> bytes:
 
 def send_frame(xid: int, port: int, frame: bytes) -> bytes:
     """Packet-out of the frame on a port."""
-    return _packet_out(xid, _CONTROLLER_PORT, Output(port), frame)
+    return _packet_out(xid, _CONTROLLER_PORT, (Output(port),), frame)
 
 
-def run_frame(xid: int, in_port: int, frame: bytes) -> bytes:
-    """Packet-out of the frame into the first table, as if it had just come in."""
-    return _packet_out(xid, in_port, Output(_TABLE_PORT), frame)
+def run_frame(xid: int, in_port: int, actions: Actions, frame: bytes) -> bytes:
+    """Packet-out of a frame that came in by a port: do with it what the actions say."""
+    return _packet_out(xid, in_port, actions, frame)
 
 
 def ports(body: bytes) -> Iterator[Port]:
@@ -143,6 +143,6 @@ def _selection(table: int, cookie: int, mask: int) -> bytes:
     return _FLOW_REQUEST.pack(table, _ANY, _ANY, cookie, mask)
 
 
-def _packet_out(xid: int, in_port: int, action: Action, frame: bytes) -> bytes:
-    actions = encode_actions((action,))
-    return message(_PACKET_OUT, xid, _PACKET.pack(_ANY, in_port, len(actions)) + actions + frame)
+def _packet_out(xid: int, in_port: int, actions: Actions, frame: bytes) -> bytes:
+    encoded = encode_actions(actions)
+    return message(_PACKET_OUT, xid, _PACKET.pack(_ANY, in_port, len(encoded)) + encoded + frame)

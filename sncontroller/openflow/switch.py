@@ -30,7 +30,7 @@ from sncontroller.core.events import (
     SendFrame,
     SwitchUp,
 )
-from sncontroller.core.layout import Kind, Layout, Zone, cookie, origin
+from sncontroller.core.layout import Index, Kind, Layout, Zone, cookie, origin
 from sncontroller.openflow import codec, inbound, requests
 from sncontroller.openflow.bundle import Change, in_the_way
 from sncontroller.openflow.dump import Dump, Dumped
@@ -62,8 +62,8 @@ class Switch:
         self._foreign: Mapping[FlowKey, FlowEntry] = {}
         self._looked: Apply | None = None
         """The command for whose sake the switch was dumped last."""
-        self._pins: tuple[dict[FlowKey, FlowEntry], ...] = ({}, {})
-        """Pins written since the last poll, and between the two polls before."""
+        self._given: dict[tuple[Zone, Index], int] = {}
+        """By node: how many flows the core had given it when its last pin was written."""
         self._waiting: dict[Zone, Apply] = {}
         self._busy = False
         self._dump_wanted = False
@@ -97,18 +97,16 @@ class Switch:
     def add_pin(self, command: AddPin) -> None:
         """Pin a flow, and let the packet that asked for it follow.
 
-        Several packets of a flow may be on their way here when its pin is made. Open vSwitch has no
-        "add unless there is one" (OFPFF_CHECK_OVERLAP lets an equal match pass), so a pin that is
-        not to be replaced and was written just now is written again as it was.
+        Several packets of a flow may be on their way here when its pin is made: the core gives them
+        all to one node.
         """
-        recent, older = self._pins
-        key = command.pin.key
-        known = None if command.replace else recent.get(key) or older.get(key)
-        recent[key] = known or command.pin
-        self._send_if_free(
-            codec.add_flow(recent[key], self._wire.xid()),
-            requests.run_frame(self._wire.xid(), command.in_port, command.frame),
-        )
+        pins = []
+        if command.pin is not None:
+            pins.append(codec.add_flow(command.pin, self._wire.xid()))
+            self._note_given(command.pin, command.given)
+        xid = self._wire.xid()
+        run = requests.run_frame(xid, command.in_port, command.actions, command.frame)
+        self._send_if_free(*pins, run)
 
     def send_frame(self, command: SendFrame) -> None:
         """Send a frame out of a port."""
@@ -117,14 +115,10 @@ class Switch:
     def drop_pins(self, command: DropPins) -> None:
         """Remove the per-flow entries of a node."""
         number = cookie(Kind.PIN, command.zone, command.index)
-        self._pins = tuple(
-            {key: pin for key, pin in pins.items() if pin.cookie != number} for pins in self._pins
-        )
         self._wire.send(codec.delete_by_cookie(self._layout.pin_table, number, self._wire.xid()))
 
     def poll(self, at_s: float) -> None:
         """Ask for statistics: ``Polled`` per group when all are there, or at the next poll."""
-        self._pins = ({}, self._pins[0])
         if not self._up:
             return
         if self._round is not None:
@@ -132,7 +126,9 @@ class Switch:
         if self._wire.congested:
             return
         self._touched.clear()
-        self._round = Round(self._wire, self._layout, dict(self._watched), at_s, self._polled)
+        self._round = Round(
+            self._wire, self._layout, dict(self._watched), at_s, self._polled, dict(self._given)
+        )
         self._round.start(len(self._ports))
 
     # what the switch says
@@ -256,6 +252,11 @@ class Switch:
         if complete and round_.strange() - self._touched:
             LOG.warning("switch %016x: our entries were changed", self._wire.datapath_id)
             self.resync()
+
+    def _note_given(self, pin: FlowEntry, given: int) -> None:
+        whose = origin(pin.cookie)
+        if whose is not None:
+            self._given[whose.zone, whose.index] = given
 
     def _send_if_free(self, *messages: bytes) -> None:
         """Drop what a network may lose rather than wait for a slow switch."""

@@ -151,7 +151,7 @@ def test_a_refused_pin_is_logged(bridge: Bridge, caplog: pytest.LogCaptureFixtur
     connected = bridge.up()
     flow = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
     pin = plan.pin(group_spec(pinning="reactive"), flow, Index(2), Layout(first_table=252))
-    connected.switch.add_pin(AddPin(connected.link.id, pin, False, 9, bytes(60)))
+    connected.switch.add_pin(AddPin(connected.link.id, pin, (), 9, bytes(60)))
     connected.settle()
     assert "OFPBRC_EPERM" in caplog.text
 
@@ -286,7 +286,7 @@ def test_drops_of_a_port_are_both_ways() -> None:
 HEADERS = (
     "0200000000010200000000020800"  # Ethernet
     "450000280001000040060000" + "0a000009" + "0a00000a"  # IPv4
-    "03e80050" + "00000000" * 2 + "5002" + "000000000000"  # TCP
+    "03e80050" + "00000007" + "00000000" + "5002" + "000000000000"  # TCP
 )
 FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
 
@@ -294,10 +294,12 @@ FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
 @pytest.mark.parametrize(
     ("frame", "expected"),
     [
-        pytest.param(HEADERS, (FLOW, True), id="syn"),
-        pytest.param(HEADERS.replace("5002", "5012"), (FLOW, False), id="syn-ack"),
-        pytest.param(HEADERS.replace("5002", "5010"), (FLOW, False), id="ack"),
-        pytest.param(HEADERS.replace("0800", "810000050800", 1), (FLOW, True), id="vlan"),
+        pytest.param(HEADERS, (FLOW, 7, False), id="syn"),
+        pytest.param(HEADERS.replace("5002", "5012"), (FLOW, None, False), id="syn-ack"),
+        pytest.param(HEADERS.replace("5002", "5010"), (FLOW, None, False), id="ack"),
+        pytest.param(HEADERS.replace("5002", "5011"), (FLOW, None, True), id="fin"),
+        pytest.param(HEADERS.replace("5002", "5004"), (FLOW, None, True), id="rst"),
+        pytest.param(HEADERS.replace("0800", "810000050800", 1), (FLOW, 7, False), id="vlan"),
         pytest.param(HEADERS.replace("00010000", "00012001", 1), None, id="later-fragment"),
         pytest.param(HEADERS.replace("4006", "4001", 1), None, id="icmp"),
         pytest.param(HEADERS.replace("0800", "0806", 1), None, id="arp"),
@@ -306,7 +308,7 @@ FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
     ],
 )
 def test_which_flow_a_frame_is_of(frame: str, expected: object) -> None:
-    """A whole IPv4 packet with ports has a flow, and a SYN alone opens it."""
+    """A whole IPv4 packet with ports has a flow; a SYN alone opens it, FIN and RST end it."""
     assert inbound.flow_of(bytes.fromhex(frame)) == expected
 
 

@@ -316,9 +316,9 @@ def test_reactive_flows_follow_the_slots_and_older_ones_the_primary() -> None:
     world = up(pinning="reactive").scale(4)
     seen = set()
     for port in range(1024, 1224):
-        flow = ev.FiveTuple(6, "10.0.0.1", "10.0.0.10", port, 80)
         for syn in (True, False):
-            world.give(ev.NewFlow(7, world.spec.zone, flow, 5, syn, None, b""))
+            flow = ev.FiveTuple(6, f"10.0.0.{1 + syn}", "10.0.0.10", port, 80)
+            world.give(ev.NewFlow(7, world.spec.zone, flow, 5, 1 if syn else None, None, b""))
             pin = world.sent[-1]
             assert isinstance(pin, ev.AddPin)
             owner = pin.pin.cookie & 0xFFFF
@@ -428,7 +428,7 @@ def test_reactive_flows_wait_while_nobody_serves() -> None:
     world = up(pinning="reactive", hypervisor=None).link("vm1", up=False)
     world.sent.clear()
     flow = ev.FiveTuple(17, "10.0.0.1", "10.0.0.10", 1, 80)
-    world.give(ev.NewFlow(7, world.spec.zone, flow, 5, False, None, b""))
+    world.give(ev.NewFlow(7, world.spec.zone, flow, 5, None, None, b""))
     assert not any(isinstance(command, ev.AddPin) for command in world.sent)
 
 

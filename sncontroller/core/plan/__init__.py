@@ -29,7 +29,13 @@ from sncontroller.core.events import FiveTuple
 from sncontroller.core.layout import Index, Kind, Layout
 from sncontroller.core.model import PROTOCOL_NUMBERS, GroupSpec
 from sncontroller.core.plan import own_tables, shared_table
-from sncontroller.core.plan.compilation import ETH_IP, NEW_TCP, NOT_NEW_TCP, Compilation
+from sncontroller.core.plan.compilation import (
+    ETH_IP,
+    NEW_TCP,
+    NOT_NEW_TCP,
+    Compilation,
+    to_node,
+)
 from sncontroller.core.plan.own_tables import FAILED_NOTE
 from sncontroller.core.plan.view import Older, PlanNode, View
 
@@ -43,6 +49,7 @@ __all__ = [
     "desired",
     "handback",
     "pin",
+    "to_node",
 ]
 
 

@@ -143,8 +143,13 @@ class Compilation:
 
     def to_node(self, node: PlanNode) -> Actions:
         """Hand a packet to the node, whatever its port's state."""
-        strip = () if self.spec.match.vlan is None else (PopVlan(),)
-        return (*strip, SetField("eth_dst", node.mac), Output(node.port))
+        return to_node(self.spec, node)
+
+
+def to_node(spec: GroupSpec, node: PlanNode) -> Actions:
+    """Hand a packet of the group to the node."""
+    strip = () if spec.match.vlan is None else (PopVlan(),)
+    return (*strip, SetField("eth_dst", node.mac), Output(node.port))
 
 
 def numbers(protocols: tuple[Protocol, ...]) -> Iterator[tuple[Protocol, int]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sncontroller.core import layout as at
+from sncontroller.core.balance import EXACT
 from sncontroller.core.entries import (
     Actions,
     Bucket,
@@ -52,6 +53,9 @@ _REPINNED, _OLDER, _FRAGMENT, _ASIDE, _BY_FLOW, _FIRST = 110, 60, 53, 52, 51, 50
 """Priorities in the dispatch table."""
 FAILED_NOTE = 1
 """Priority there of an entry that matches nothing any more: the note that a node was failed."""
+_REOPENED = 105
+"""The same, where each connection is to be counted: a client that uses a port again, while the pin
+of its last connection is still there, begins a new one."""
 _TRACKED = Masked(0x20, 0x30)
 """``-inv+trk``: only then conntrack says what ports a fragment's datagram has."""
 
@@ -68,6 +72,9 @@ def dispatch(c: Compilation) -> Iterator[FlowEntry]:
         if node.failed:
             first = _first_packet(c)
             yield _dispatch(c, Kind.SELECT, FAILED_NOTE, first, _pin_match(c, node), node.index)
+    if c.spec.balance.kind in EXACT and "tcp" in c.spec.match.protocol:
+        opens: Fields = {**_any_pin(c), "ip_proto": TCP, "tcp_flags": NEW_TCP}
+        yield _dispatch(c, Kind.SELECT, _REOPENED, _first_packet(c), opens)
     yield from _older(c)
     if c.conntrack:
         yield from _conntrack_only(c)
