@@ -205,7 +205,9 @@ class Controller:
 
     def _dismiss(self, spec: GroupSpec, now: float) -> None:
         """A removed group drains to its primary; then its entries go."""
-        alone = spec.model_copy(update={"scaling": ManualSpec(min=1, max=1, nodes=1)})
+        scaling = ManualSpec(min=1, max=1, nodes=1)
+        health = spec.health.model_copy(update={"bfd": None})
+        alone = spec.model_copy(update={"scaling": scaling, "health": health})
         self._leaving.add(spec.zone)
         self._step(spec.zone, Respecified(alone), now)
 

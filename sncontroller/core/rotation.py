@@ -131,7 +131,7 @@ def _enter(turn: Turn, node: Node) -> None:
 def _lost(turn: Turn, node: Node) -> bool:
     """Take a node out that is dead."""
     if not node.linked:
-        why = "its port is gone" if node.port is None else "its link is down"
+        why = "its port is gone" if node.port is None else node.port.down_by
     elif node.health.verdict is health.Verdict.DOWN and not _is_spared(turn, node):
         why = node.health.reason
     else:

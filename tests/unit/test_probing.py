@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from sncontroller.core import events as ev
-from sncontroller.core import probe, probing
+from sncontroller.core import frames, probing
 from sncontroller.core.group import due_s
 from sncontroller.core.health import HealthSpec
 from sncontroller.core.layout import Index, port_name
@@ -33,10 +33,10 @@ class Probed(World):
 
     def _answer(self, sent: ev.Transmit) -> None:
         packet = sent.frame.packet
-        reply: probe.Packet | None = None
-        if isinstance(packet, probe.Arp) and self.arp is not None:
-            reply = probe.Arp(probe.ArpOp.REPLY, self.arp, packet.target, packet.sender)
-        if isinstance(packet, probe.Tcp) and packet.flags == probe.TcpFlag.SYN:
+        reply: frames.Packet | None = None
+        if isinstance(packet, frames.Arp) and self.arp is not None:
+            reply = frames.Arp(frames.ArpOp.REPLY, self.arp, packet.target, packet.sender)
+        if isinstance(packet, frames.Tcp) and packet.flags == frames.TcpFlag.SYN:
             reply = replace(
                 packet,
                 src=packet.dst,
@@ -45,10 +45,10 @@ class Probed(World):
                 dst_port=packet.src_port,
                 seq=1,
                 ack=packet.seq + 1,
-                flags=probe.TcpFlag.SYN | probe.TcpFlag.ACK,
+                flags=frames.TcpFlag.SYN | frames.TcpFlag.ACK,
             )
         if reply is not None and sent.port not in self.dead:
-            frame = probe.Frame(sent.frame.eth_dst, sent.frame.eth_src, reply)
+            frame = frames.Frame(sent.frame.eth_dst, sent.frame.eth_src, reply)
             self.give(ev.Answer(7, self.spec.zone, sent.port, frame))
 
     def silence(self, *indexes: int) -> None:
@@ -151,8 +151,8 @@ def test_the_primarys_port_is_asked_for() -> None:
     assert world.states() == {1: State.BOOTING}
     (asked,) = [c for c in world.sent if isinstance(c, ev.Transmit)]
     assert asked.port == probing.FLOOD
-    arp = probe.Arp(probe.ArpOp.REPLY, mac, IPv4Address("10.0.0.10"), TCP.source)
-    world.give(ev.Answer(7, world.spec.zone, 1, probe.Frame(mac, "ff:ff:ff:ff:ff:ff", arp)))
+    arp = frames.Arp(frames.ArpOp.REPLY, mac, IPv4Address("10.0.0.10"), TCP.source)
+    world.give(ev.Answer(7, world.spec.zone, 1, frames.Frame(mac, "ff:ff:ff:ff:ff:ff", arp)))
     assert world.states() == {1: State.ACTIVE}
     assert world.group.nodes[Index(1)].port_name == "vm1"
     assert world.consistent()
@@ -163,8 +163,8 @@ def test_an_answer_from_a_strange_port_is_nobodys() -> None:
     world = Probed()
     world.connect()
     before = world.group
-    arp = probe.Arp(probe.ArpOp.REPLY, "02:00:00:00:00:bb", IPv4Address("10.0.0.10"), TCP.source)
-    frame = probe.Frame("02:00:00:00:00:bb", "ff:ff:ff:ff:ff:ff", arp)
+    arp = frames.Arp(frames.ArpOp.REPLY, "02:00:00:00:00:bb", IPv4Address("10.0.0.10"), TCP.source)
+    frame = frames.Frame("02:00:00:00:00:bb", "ff:ff:ff:ff:ff:ff", arp)
     world.give(ev.Answer(7, world.spec.zone, 99, frame))
     assert world.group.nodes == before.nodes
 
@@ -234,7 +234,7 @@ def test_the_switch_announces_the_address_of_a_dead_primary() -> None:
     assert floods
     assert kinds.index(ev.Apply) < world.sent.index(floods[0])
     said = floods[0].frame.packet
-    assert isinstance(said, probe.Arp)
+    assert isinstance(said, frames.Arp)
     assert said.sender == said.target == IPv4Address("10.0.0.10")
     assert said.sender_mac == world.group.nodes[Index(1)].mac
     world.wait(4, every=0.2)
