@@ -213,12 +213,12 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class BfdFailed:
-    """A port's BFD could not be set (``SetBfd``)."""
+class BfdSet:
+    """A port's BFD was set (``SetBfd``), or could not be: then ``error`` says why."""
 
     zone: Zone
     port: str
-    reason: str
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +421,7 @@ Event: TypeAlias = (
     | Answer
     | Heard
     | Reported
-    | BfdFailed
+    | BfdSet
     | Respecified
     | Tick
 )

@@ -98,8 +98,8 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             probing.heard(turn, event)
         case ev.Reported():
             reporting.reported(turn, event)
-        case ev.BfdFailed():
-            bfd.failed(turn, event)
+        case ev.BfdSet():
+            bfd.done(turn, event)
         case ev.HypervisorResult():
             fleet.finished(turn, event)
         case ev.Asked():

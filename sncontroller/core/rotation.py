@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sncontroller.core import balance, health, slots
+from sncontroller.core import balance, bfd, health, slots
 from sncontroller.core.events import Apply, Kind
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import SERVING, State, Trigger
@@ -114,6 +114,8 @@ def _advance(turn: Turn, node: Node) -> None:
 
 def _fit(turn: Turn, node: Node) -> bool:
     held = node.index in turn.group.held
+    if not bfd.settled(turn.group, node, turn.now):
+        return False
     return node.linked and (held or node.health.verdict is health.Verdict.UP)
 
 

@@ -54,6 +54,8 @@ class BfdSetting:
     """Of the port: one that came again has to be told again."""
     ovsdb: str
     column: tuple[tuple[str, str], ...]
+    set_s: float | None = field(default=None, compare=False)
+    """When the database had it."""
 
 
 @dataclass(frozen=True, slots=True)

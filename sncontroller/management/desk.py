@@ -50,11 +50,22 @@ class Desk:
                 with self._settings:  # in the order in which they were asked for
                     return ovsdb.bfd(command)
             case AskNode():
-                with eventlet.Timeout(command.spec.probe_timeout_s, False), self._free:
-                    return ask.node(command)
-                return None
+                return self._within(command.spec.probe_timeout_s, lambda: ask.node(command))
             case FetchReport():
-                with eventlet.Timeout(command.spec.fetch_timeout_s, False), self._free:
-                    return fetch.report(command)
-                late = f"no answer within {command.spec.fetch_timeout_s:g} s"
-                return fetch.reported(command, {}, late)
+                limit_s = command.spec.fetch_timeout_s
+                late = f"no answer within {limit_s:g} s"
+                event = self._within(limit_s, lambda: fetch.report(command))
+                return event or fetch.reported(command, {}, late)
+
+    def _within(self, limit_s: float, call: Callable[[], Event | None]) -> Event | None:
+        """The call's result; ``None`` when time was up first."""
+        timeout = eventlet.Timeout(limit_s)
+        try:
+            with self._free:
+                return call()
+        except eventlet.Timeout as expired:
+            if expired is not timeout:
+                raise
+            return None
+        finally:
+            timeout.cancel()

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from eventlet.green import subprocess
 
-from sncontroller.core.events import BfdFailed, SetBfd
+from sncontroller.core.events import BfdSet, SetBfd
 from sncontroller.lab.programs import MissingError, program
 
 TIMEOUT_S = 10
 
 
-def bfd(command: SetBfd) -> BfdFailed | None:
-    """Set or remove the keys; what went wrong, or ``None``. A port that has gone is fine."""
+def bfd(command: SetBfd) -> BfdSet:
+    """Set or remove the keys, and wait until the daemon has it. A port that has gone is fine."""
     try:
         said = _run(command)
     except (OSError, MissingError) as error:
         said = str(error)
     except subprocess.TimeoutExpired:
         said = f"{command.ovsdb} does not answer in {TIMEOUT_S} s"
-    return BfdFailed(command.zone, command.port, said) if said else None
+    return BfdSet(command.zone, command.port, said or None)
 
 
 def _run(command: SetBfd) -> str:
@@ -31,9 +31,9 @@ def _run(command: SetBfd) -> str:
         what = [f"bfd:{key}={value}" for key, value in command.column]
     else:
         what = ["bfd", *(key for key, _ in command.column)]
-    options = [f"--db={command.ovsdb}", f"--timeout={TIMEOUT_S}", "--no-wait", "--if-exists"]
+    options = [f"--db={command.ovsdb}", f"--timeout={TIMEOUT_S}"]
     done = subprocess.run(
-        [program("ovs-vsctl"), *options, verb, "interface", command.port, *what],
+        [program("ovs-vsctl"), *options, "--if-exists", verb, "interface", command.port, *what],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
