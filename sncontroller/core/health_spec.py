@@ -1,7 +1,7 @@
 """The ``health:`` section of a group: what is asked of a node, how often, and what counts.
 
-Owns the specification and what follows from it alone: timeouts, accepted statuses, ARP targets. What
-results say about a node is in ``health.py``.
+Owns the specification and what follows from it alone: timeouts, accepted statuses, ARP targets.
+What results say about a node is in ``health.py``.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def _status(raw: Any) -> int | str:
 _RANGE = Annotated[str, Field(pattern=r"^\s*[1-5]\d\d\s*-\s*[1-5]\d\d\s*$")]
 Status = Annotated[
     int | str,
-    BeforeValidator(
-        _status, json_schema_input_type=Annotated[int, Field(ge=100, le=599)] | _RANGE
-    ),
+    BeforeValidator(_status, json_schema_input_type=Annotated[int, Field(ge=100, le=599)] | _RANGE),
 ]
 _listed = BeforeValidator(lambda value: [value] if isinstance(value, (int, str)) else value)
 Statuses = Annotated[tuple[Status, ...], _listed]
@@ -286,7 +284,9 @@ class HealthSpec(_Spec):
     def _has_a_way(cls, value: Via, info: pydantic.ValidationInfo) -> Via:
         kind = info.data.get("kind")
         if isinstance(kind, Kind) and (kind, value) not in _FIELDS:
-            raise ValueError(f"{value.value} does not fit kind {kind.value}; it is for tcp and http")
+            raise ValueError(
+                f"{value.value} does not fit kind {kind.value}; it is for tcp and http"
+            )
         return value
 
     @pydantic.field_validator(*sorted(frozenset().union(*(a | b for a, b in _FIELDS.values()))))

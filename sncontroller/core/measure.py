@@ -20,19 +20,20 @@ def polled(turn: Turn, poll: Polled) -> None:
     for index, counters in poll.nodes.items():
         if index in turn.group.nodes:
             _measure(turn, turn.node(index), counters, poll.at_s)
-    for index in turn.group.nodes:
+    for index in sorted(turn.group.nodes.keys() - poll.nodes.keys()):
         weigh(turn, turn.node(index))
     decide(turn)
 
 
 def weigh(turn: Turn, node: Node) -> None:
     """Bring the node's signals and its load up to date: what is too old is unknown."""
-    capacity, signals = turn.group.spec.capacity, _told(turn, node)
-    turn.update(
-        node.index,
-        told=signals,
-        load=None if capacity is None else load.load_of(node.rates, capacity, signals),
-    )
+    told = _told(turn, node)
+    turn.update(node.index, told=told, load=_load(turn, node.rates, told))
+
+
+def _load(turn: Turn, rates: load.Rates, told: Mapping[str, float | None]) -> load.Load | None:
+    capacity = turn.group.spec.capacity
+    return None if capacity is None else load.load_of(rates, capacity, told)
 
 
 def _told(turn: Turn, node: Node) -> Mapping[str, float | None]:
@@ -77,7 +78,7 @@ def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float) -> Non
         drops=counters.port_drops,
         active_flows=counters.active_flows,
     )
-    tracker = load.update(node.tracker, Sample(seen, at_s))
+    tracker, told = load.update(node.tracker, Sample(seen, at_s)), _told(turn, node)
     quiet_since_s = node.quiet_since_s
     if quiet_since_s is None or counters.packets not in (None, node.seen_packets):
         quiet_since_s = turn.now
@@ -85,6 +86,8 @@ def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float) -> Non
         node.index,
         tracker=tracker,
         rates=tracker.rates,
+        told=told,
+        load=_load(turn, tracker.rates, told),
         seen_packets=node.seen_packets if counters.packets is None else counters.packets,
         quiet_since_s=quiet_since_s,
     )

@@ -83,13 +83,12 @@ def _probe(turn: Turn, node: Node, event: probe.Event) -> None:
     state, actions = prober.step(state, event, turn.now)
     turn.update(node.index, probe=state)
     for action in actions:
-        match action:
-            case probe.Send(frame):
-                _send(turn, turn.node(node.index), frame)
-            case probe.Call(asked_s):
-                _call(turn, turn.node(node.index), asked_s)
-            case probe.Result():
-                _note(turn, turn.node(node.index), action)
+        if isinstance(action, probe.Send):
+            _send(turn, turn.node(node.index), action.frame)
+        elif isinstance(action, probe.Call):
+            _call(turn, turn.node(node.index), action.asked_s)
+        else:
+            _note(turn, turn.node(node.index), action)
 
 
 def _prober(group: Group, node: Node) -> probe.Prober:

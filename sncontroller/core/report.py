@@ -117,9 +117,7 @@ class Operand(_Spec):
         return self
 
 
-OtherOperand = Annotated[
-    Operand, BeforeValidator(_operand, json_schema_input_type=str | Operand)
-]
+OtherOperand = Annotated[Operand, BeforeValidator(_operand, json_schema_input_type=str | Operand)]
 
 
 class SignalSpec(Operand):

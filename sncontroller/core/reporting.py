@@ -28,9 +28,8 @@ _NOTHING = Reading(None)
 def ask(turn: Turn) -> None:
     """Fetch the reports that are due."""
     specs = turn.group.spec.reports
-    for node in tuple(turn.group.nodes.values()):
-        if not specs or node.state not in _ASKED:
-            continue
+    asked = [n for n in turn.group.nodes.values() if n.state in _ASKED] if specs else []
+    for node in asked:
         if not node.sources:
             turn.update(node.index, sources=tuple(Source(next_s=turn.now) for _ in specs))
         for number, spec in enumerate(specs):
@@ -124,9 +123,7 @@ def _missed(turn: Turn, node: Node, number: int, why: str) -> None:
     complain = node.serving and silent_s > spec.kept_s and not source.complained
     if complain:
         names = ", ".join(spec.signals)
-        turn.log(
-            Kind.REPORT, node.name, f"no report for {silent_s:.0f} s, {names} unknown: {why}"
-        )
+        turn.log(Kind.REPORT, node.name, f"no report for {silent_s:.0f} s, {names} unknown: {why}")
     complained = source.complained or complain
     after = replace(source, asked_s=None, trouble=why, complained=complained)
     _put(turn, node, number, after)

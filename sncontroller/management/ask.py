@@ -12,7 +12,7 @@ import struct
 import time
 
 from sncontroller.core.events import AskNode, Heard
-from sncontroller.core.health_spec import HealthSpec, Kind
+from sncontroller.core.health_spec import Kind
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 

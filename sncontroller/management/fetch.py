@@ -32,9 +32,7 @@ def report(command: FetchReport) -> Reported:
         return reported(command, {}, _why(error))
 
 
-def reported(
-    command: FetchReport, read: Mapping[str, Reading], error: str | None
-) -> Reported:
+def reported(command: FetchReport, read: Mapping[str, Reading], error: str | None) -> Reported:
     """The event that says what came of the command now."""
     key = (command.zone, command.index, command.source, command.asked_s)
     return Reported(*key, time.time(), read, error)

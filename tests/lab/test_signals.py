@@ -17,7 +17,11 @@ from typing import Any
 
 import pytest
 
+from sncontroller.core.events import SetBfd
+from sncontroller.core.layout import Zone
 from sncontroller.lab.net import Host, Link, isolate
+from sncontroller.lab.ovs import PrivateOvs
+from sncontroller.management import ovsdb
 from tests.lab.failover_lab import (
     ADDRESS,
     BRIDGE,
@@ -53,7 +57,7 @@ class Managed(Lab):
             subprocess.run(command.split(), check=True, capture_output=True, timeout=10)
 
 
-# Reports -------------------------------------------------------------------------------------------
+# Reports ------------------------------------------------------------------------------------------
 
 REPORTS = {
     "url": "http://{address}:9100/metrics",
@@ -135,7 +139,7 @@ def test_a_group_scales_by_what_an_exporter_reports(tmp_path: Path) -> None:
         )
 
 
-# Probes by the controller ---------------------------------------------------------------------------
+# Probes by the controller -------------------------------------------------------------------------
 
 
 class SecondAddress(Managed):
@@ -178,7 +182,7 @@ def test_a_probe_by_the_controller_takes_a_hanging_node_out(tmp_path: Path) -> N
         lab.active(PRIMARY, "web-2", "web-3")
 
 
-# BFD -------------------------------------------------------------------------------------------------
+# BFD ----------------------------------------------------------------------------------------------
 
 
 class Bfd(Lab):
@@ -231,8 +235,8 @@ class Bfd(Lab):
 
 def test_bfd_goes_down(tmp_path: Path) -> None:
     """A node freezes with its link up: the switch routes around it, controller or none."""
-    ovsdb = f"unix:{tmp_path / 'hypervisor.sock'}"
-    health = {"kind": "bfd", "bfd": {"ovsdb": ovsdb, "min_rx_ms": 100, "min_tx_ms": 100}}
+    database = f"unix:{tmp_path / 'hypervisor.sock'}"
+    health = {"kind": "bfd", "bfd": {"ovsdb": database, "min_rx_ms": 100, "min_tx_ms": 100}}
     with running(tmp_path, lab=Bfd, health=health) as lab:
         assert isinstance(lab, Bfd)
         agent = lab.visitor()
@@ -261,3 +265,23 @@ def test_bfd_goes_down(tmp_path: Path) -> None:
             f"\nBFD at 100 ms: out after {failed['time_s'] - frozen_s:.3f} s; without a controller"
             f" {len(alone.all)} connections, {len(alone.failed)} failed"
         )
+
+
+def test_a_ports_setting_in_the_database(tmp_path: Path) -> None:
+    """Ours is put there and taken away, what others set stays; a port that has gone is fine."""
+    with PrivateOvs(tmp_path / "ovs") as ovs:
+        ovs.add_bridge(BRIDGE)
+        ovs.add_port(BRIDGE, "p1", type="internal")
+        ovs.vsctl("set", "interface", "p1", "bfd:oam=false")
+        column = (("enable", "true"), ("min_rx", "200"), ("bfd_dst_ip", "fe80::1"))
+        said = []
+        for port, on in (("p1", True), ("p2", True), ("p1", False), ("p2", False)):
+            result = ovsdb.bfd(SetBfd(Zone(7), port, ovs.db, column, on))
+            assert (result.port, result.error) == (port, None)
+            said.append(ovs.vsctl("get", "interface", "p1", "bfd").strip())
+        assert said[0] == said[1]
+        assert said[0] == '{bfd_dst_ip="fe80::1", enable="true", min_rx="200", oam="false"}'
+        assert said[2] == said[3] == '{oam="false"}'
+    gone = ovsdb.bfd(SetBfd(Zone(7), "p1", f"unix:{tmp_path}/none", column, True))
+    assert gone.error is not None
+    assert "database connection failed" in gone.error

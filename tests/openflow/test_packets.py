@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 
 from sncontroller.core.frames import (
     MSS,
-    UNSPECIFIED,
     Arp,
     ArpOp,
     Echo,

@@ -17,7 +17,6 @@ from sncontroller.core.frames import (
     Arp,
     ArpOp,
     Echo,
-    Frame,
     Packet,
     Tcp,
     TcpFlag,
@@ -518,6 +517,37 @@ def test_http_other_packets_while_connected() -> None:
     http = Http()
     error = Unreachable(ADDRESS, SOURCE, 3, http.state.our_port, 80)
     assert http.probe.step(http.state, Received(error), 0.1) == (http.state, ())
+
+
+# By the controller itself
+
+
+def test_calls_are_timed_as_probes_are() -> None:
+    """A question, an answer, a pause; what the answer took is what the shell measured."""
+    probe = prober("tcp", via="controller", source=None)
+    state, actions = probe.step(probe.start(0.0), Tick(), 0.0)
+    assert actions == (Call(0.0),)
+    assert state.wake_s == 0.5
+    state, actions = probe.step(state, Heard(0.0, True, "port 80 accepts", 0.02), 0.1)
+    assert actions == (Result(3, True, "port 80 accepts", 0.02),)
+    assert (state.phase, state.wake_s) == (Phase.IDLE, 1.0)
+    state, _ = probe.step(state, Tick(), 1.0)
+    state, actions = probe.step(state, Heard(1.0, False, "port 80 refuses", 0.01), 1.1)
+    assert actions == (Result(3, False, "port 80 refuses", 0.01),)
+    assert state.wake_s == 1.5
+
+
+def test_calls_that_are_not_answered_fail_and_are_repeated() -> None:
+    """In one step, with nothing to hang up; the late answer and packets change nothing."""
+    probe = prober("http", via="controller", source=None)
+    state, _ = probe.step(probe.start(0.0), Tick(), 0.0)
+    state, actions = probe.step(state, Tick(), 0.5)
+    assert actions == (Result(3, False, "no answer within 0.5 s", 0.5, silent=True), Call(0.5))
+    late = Heard(0.0, True, "HTTP 200", 0.7)
+    assert probe.step(state, late, 0.7) == (state, ())
+    assert probe.step(state, Received(Udp(ADDRESS, SOURCE, 80, 1)), 0.7) == (state, ())
+    idle, _ = probe.step(state, Heard(0.5, True, "HTTP 200", 0.2), 0.7)
+    assert probe.step(idle, Heard(0.5, True, "HTTP 200", 0.2), 0.8) == (idle, ())
 
 
 # Anything at all

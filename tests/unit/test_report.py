@@ -207,12 +207,15 @@ def test_the_documented_example_is_right() -> None:
     assert cpu.per == cpu.model_copy().per
     assert cpu.minus is not None
     assert cpu.minus.labels == {"mode": ("idle", "iowait")}
-    reread = ReportSpec.model_validate(json.loads(parse(raw).groups[0].reports[0].model_dump_json()))
+    reread = ReportSpec.model_validate(
+        json.loads(parse(raw).groups[0].reports[0].model_dump_json())
+    )
     assert reread == parse(raw).groups[0].reports[0]
 
 
 def test_management_addresses() -> None:
     """The rule beats what the plugin says; the primary's own beats the rule."""
+    assert ManagementSpec.model_validate({"address": None}).address_of(2, "x") == "x"
     rule = ManagementSpec.model_validate({"address": "192.168.9.100+index"})
     assert (rule.address_of(1, "x"), rule.address_of(3, "x")) == ("192.168.9.101", "192.168.9.103")
     own = ManagementSpec.model_validate({"primary_address": "10.9.9.9"})

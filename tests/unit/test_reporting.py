@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_reports_are_fetched_at_their_interval() -> None:
         due = due_s(world.group, world.now)
         world.wait(max(0.01, due - world.now), every=10)
     times = [command.asked_s for command in world.asked]
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert len(times) > 5
     assert min(gaps) >= 2 * 0.9
     assert max(gaps) <= 2.05
@@ -180,7 +181,7 @@ def test_counters_and_several_reports() -> None:
     assert world.group.nodes[Index(1)].signals["queue"] == 10.0
     world.polls(8)
     assert world.group.nodes[Index(1)].signals["queue"] is None
-    assert world.told() and world.told()[0].endswith("jobs, queue unknown: queue not in it")
+    assert world.told()[0].endswith("jobs, queue unknown: queue not in it")
 
 
 def test_booting_nodes_are_no_news() -> None:
@@ -207,7 +208,9 @@ def test_without_an_address_nobody_is_asked() -> None:
     known = Reporting(management=ManagementSpec())
     known.connect()
     assert known.asked[0].url == "http://10.0.0.10:9100/metrics"
-    own = PrimarySpec.model_validate({"port": "vm1", "mac": "02:00:00:00:00:01", "address": "10.0.0.9"})
+    own = PrimarySpec.model_validate(
+        {"port": "vm1", "mac": "02:00:00:00:00:01", "address": "10.0.0.9"}
+    )
     known = Reporting(management=ManagementSpec(), primary=own)
     known.connect()
     assert known.asked[0].url == "http://10.0.0.9:9100/metrics"

@@ -44,7 +44,8 @@ def decide(
     """How many nodes to have at ``now``, and the memory for the next call.
 
     Call it at every poll, with loads of that poll. Without any known load the number stays; with
-    some unknown, or known in part, it does not shrink. The result is always within the spec's ``min`` and ``max``.
+    some unknown, or known in part, it does not shrink. The result is always within the spec's
+    ``min`` and ``max``.
     """
     measured = _measured(observation)
     if measured is not None:
