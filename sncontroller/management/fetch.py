@@ -16,7 +16,8 @@ from sncontroller.core.events import FetchReport, Reported
 from sncontroller.core.report import Reading, ReportSpec
 from sncontroller.management.parse import ReportError, readings
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = {False: 4 * 2**20, True: 2**20}
+"""Of an exporter's page, which is read in pieces, and of JSON, which is not."""
 _PIECE = 2**16
 _ACCEPT = {
     True: "application/json",
@@ -27,7 +28,8 @@ _ACCEPT = {
 def report(command: FetchReport) -> Reported:
     """What came of fetching it; never raises for anything that a node can do."""
     try:
-        return reported(command, readings(command.spec, _body(command.spec, command.url)), None)
+        body = _body(command.spec, command.url)
+        return reported(command, readings(command.spec, body, _breathe), None)
     except (ReportError, requests.RequestException, OSError, ValueError) as error:
         return reported(command, {}, _why(error))
 
@@ -54,15 +56,20 @@ def _body(spec: ReportSpec, url: str) -> bytes:
         ) as answer:
             if answer.status_code != requests.codes.ok:
                 raise ReportError(f"HTTP {answer.status_code}")
-            return _bounded(answer)
+            return _bounded(answer, MAX_BYTES[spec.is_json])
 
 
-def _bounded(answer: requests.Response) -> bytes:
+def _breathe() -> None:
+    """Let other green threads go on."""
+    time.sleep(0)
+
+
+def _bounded(answer: requests.Response, most: int) -> bytes:
     body = b""
     for piece in answer.iter_content(_PIECE):
         body += piece
-        if len(body) > MAX_BYTES:
-            raise ReportError(f"is larger than {MAX_BYTES} bytes")
+        if len(body) > most:
+            raise ReportError(f"is larger than {most} bytes")
     return body
 
 

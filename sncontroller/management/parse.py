@@ -1,7 +1,8 @@
 """The numbers in a report: Prometheus' text format or JSON, as strangers wrote it.
 
-Pure functions. Only samples that are asked for are parsed: an exporter's page has a thousand
-others, and the controller has other things to do.
+Only samples that are asked for are parsed: an exporter's page has a thousand others, and the
+controller has other things to do. Long pages are read in pieces, and ``breathe`` is called between
+them, in which others may go on; there is no other effect.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +22,10 @@ from sncontroller.core.report import Combine, Operand, Reading, ReportSpec
 
 MAX_SAMPLES = 10_000
 """More than this of the metrics that are asked for is no report of one node."""
+_PIECE, _LINES = 2**18, 100
+"""Characters that are searched, and lines that are parsed, in one go: some 3 ms each."""
+
+Breathe = Callable[[], None]
 
 Samples = Mapping[str, Sequence[Sample]]
 
@@ -28,7 +34,11 @@ class ReportError(Exception):
     """The report cannot be used; the message says why."""
 
 
-def readings(spec: ReportSpec, body: bytes) -> Mapping[str, Reading]:
+def _on() -> None:
+    """Others have nothing to do meanwhile."""
+
+
+def readings(spec: ReportSpec, body: bytes, breathe: Breathe = _on) -> Mapping[str, Reading]:
     """What the report says of each signal. Raises ``ReportError`` where it is no such report."""
     try:
         text = body.decode()
@@ -37,7 +47,7 @@ def readings(spec: ReportSpec, body: bytes) -> Mapping[str, Reading]:
     if spec.is_json:
         document = _document(text)
         return _readings(spec, lambda operand: _pointed(document, operand.pointer or ""))
-    samples = _samples(text, _names(spec))
+    samples = _samples(text, _names(spec), breathe)
     return _readings(spec, lambda operand: _combined(samples, operand))
 
 
@@ -83,20 +93,38 @@ def _names(spec: ReportSpec) -> frozenset[str]:
     return frozenset(part.metric for part in operands if part is not None and part.metric)
 
 
-def _samples(text: str, names: frozenset[str]) -> Samples:
+def _samples(text: str, names: frozenset[str], breathe: Breathe) -> Samples:
     """The samples of these names; lines of others are not even looked at."""
-    one = "|".join(sorted(map(re.escape, names)))
-    lines = re.findall(rf"^(?:{one})(?=[ \t{{]).*$", text, re.MULTILINE)
+    lines = list(islice(_lines(text, names, breathe), MAX_SAMPLES + 1))
     if len(lines) > MAX_SAMPLES:
-        raise ReportError(f"has {len(lines)} samples of what is asked for, {MAX_SAMPLES} at most")
+        raise ReportError(f"has more than {MAX_SAMPLES} samples of what is asked for")
     found: dict[str, list[Sample]] = defaultdict(list)
+    for start in range(0, len(lines), _LINES):
+        for sample in _parsed(lines[start : start + _LINES]):
+            found[sample.name].append(sample)
+        breathe()
+    return found
+
+
+def _lines(text: str, names: frozenset[str], breathe: Breathe) -> Iterator[str]:
+    """The lines of these names' samples."""
+    one = "|".join(sorted(map(re.escape, names)))
+    line = re.compile(rf"^(?:{one})(?=[ \t{{]).*$", re.MULTILINE)
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE)
+        end = len(text) if end < 0 else end
+        yield from (match[0] for match in line.finditer(text, start, end))
+        start = end + 1
+        breathe()
+
+
+def _parsed(lines: Sequence[str]) -> Iterator[Sample]:
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
-            for sample in family.samples:
-                found[sample.name].append(sample)
+            yield from family.samples
     except (ValueError, IndexError) as error:
         raise ReportError(f"is not in Prometheus' text format: {error}") from error
-    return found
 
 
 def _combined(samples: Samples, operand: Operand) -> float | None:

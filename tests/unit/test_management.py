@@ -99,7 +99,7 @@ def test_samples_that_are_odd_or_absent(signal: Any, value: float | None) -> Non
         (b"busy one\n", "is not in Prometheus' text format"),
         (b'busy{a="b 1\n', "is not in Prometheus' text format"),
         (b"\xff\xfe", "is not UTF-8 text"),
-        (b"busy 1\n" * (MAX_SAMPLES + 1), "has 10001 samples of what is asked for, 10000 at most"),
+        (b"busy 1\n" * (MAX_SAMPLES + 1), "has more than 10000 samples of what is asked for"),
     ],
 )
 def test_pages_that_cannot_be_read(body: bytes, why: str) -> None:
@@ -111,6 +111,17 @@ def test_pages_that_cannot_be_read(body: bytes, why: str) -> None:
 def test_what_is_not_asked_for_is_not_read() -> None:
     """A line that is wrong elsewhere does no harm."""
     assert read(b"other{{{\nbusy 1\n<html>\n", busy="busy")["busy"] == Reading(1.0)
+
+
+def test_long_pages_are_read_in_pieces() -> None:
+    """Nothing is lost at the seams, and others may go on in between."""
+    page = b"".join(b'other{n="%d"} 1\nbusy{n="%d"} 1\n' % (n, n) for n in range(9_000))
+    page += b"other 1\n" * 60_000
+    breaths: list[None] = []
+    found = readings(spec(busy="busy"), page, lambda: breaths.append(None))
+    assert found["busy"] == Reading(9_000.0)
+    assert len(breaths) > 90
+    assert read(page[: page.index(b"other 1\n")].rstrip(), busy="busy") == found
 
 
 def test_the_client_librarys_own_page() -> None:
@@ -191,7 +202,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case "/metrics":
                 self._say(200, b"busy 2.5\n")
             case "/huge":
-                self._say(200, b"x" * (fetch.MAX_BYTES + 1))
+                self._say(200, b"x" * (fetch.MAX_BYTES[False] + 1))
             case "/moved":
                 self.send_response(302)
                 self.send_header("Location", "/metrics")
