@@ -30,15 +30,18 @@ from sncontroller.core.events import (
     AddPin,
     Answer,
     Apply,
+    AskNode,
     Command,
     DropPins,
     Event,
+    FetchReport,
     Frame,
     Kind,
     ListNodes,
     Logged,
     NewFlow,
     SendFrame,
+    SetBfd,
     StartNode,
     StopNode,
     SwitchDown,
@@ -47,6 +50,7 @@ from sncontroller.core.events import (
     Verb,
 )
 from sncontroller.hypervisors.remote import PluginHost
+from sncontroller.management.desk import Desk
 from sncontroller.northbound import metrics, rest, views
 from sncontroller.openflow import packets
 from sncontroller.openflow.switch import EVENTS, Switch
@@ -56,7 +60,15 @@ CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 NEW_FLOWS_AT_ONCE = 1024
 """Packet-ins of ``reactive`` pinning that may wait; beyond it they are dropped, and counted."""
 _WARNINGS = frozenset(
-    {Kind.FAILED, Kind.PLUGIN_ERROR, Kind.REFUSED, Kind.BREAKER, Kind.SWITCH_DOWN}
+    {
+        Kind.FAILED,
+        Kind.PLUGIN_ERROR,
+        Kind.REFUSED,
+        Kind.BREAKER,
+        Kind.SWITCH_DOWN,
+        Kind.REPORT,
+        Kind.BFD,
+    }
 )
 
 
@@ -79,6 +91,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self.dropped_new_flows = 0
         self.handler_errors = 0
         self._plugins = PluginHost(loaded.controller, self.put)
+        self._desk = Desk(self.put)
         self.controller = Controller(loaded, self, time.time())
         rest.mount(kwargs["wsgi"], self)
 
@@ -199,6 +212,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 spec = self.controller.config.group(group) or self.controller.leaving(group)
                 if spec is not None and spec.hypervisor is not None:
                     self._plugins.carry_out(group, spec.hypervisor, command)
+            case AskNode() | FetchReport() | SetBfd():
+                self._desk.carry_out(command)
             case _:
                 self._to_switch(command)
 

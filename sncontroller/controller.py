@@ -205,7 +205,11 @@ class Controller:
 
     def _dismiss(self, spec: GroupSpec, now: float) -> None:
         """A removed group drains to its primary; then its entries go."""
-        nobody = {"scaling": ManualSpec(min=1, max=1, nodes=1), "pool": PoolSpec()}
+        nobody = {
+            "scaling": ManualSpec(min=1, max=1, nodes=1),
+            "pool": PoolSpec(),
+            "health": spec.health.model_copy(update={"bfd": None}),
+        }
         alone = spec.model_copy(update=nobody)
         self._leaving.add(spec.zone)
         self._step(spec.zone, Respecified(alone), now)

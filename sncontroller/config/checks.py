@@ -6,13 +6,15 @@ what is wrong and what to do; none of them looks at a switch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from sncontroller.config.text import Key
 from sncontroller.config.wording import Found
 from sncontroller.core.balance import EXACT, BalanceKind
-from sncontroller.core.health import Kind as Probe
+from sncontroller.core.health_spec import Kind as Probe
+from sncontroller.core.health_spec import Via
 from sncontroller.core.layout import MAX_ZONE
 from sncontroller.core.model import GroupSpec, PortRange
 from sncontroller.core.scaling import Policy
@@ -143,6 +145,61 @@ def _where_to_ask(spec: GroupSpec) -> Iterator[Found]:
         yield ("health", "target"), message
 
 
+def _reported_capacities(spec: GroupSpec) -> Iterator[Found]:
+    """Every signal of a report has a capacity, and the other way round."""
+    limits = {} if spec.capacity is None else spec.capacity.reports
+    names = [name for source in spec.reports for name in source.signals]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield ("reports",), f"signal '{name}' is in two reports; give one of them another name"
+    for name in sorted(set(names) - limits.keys()):
+        message = f"is missing: the value of the reported signal '{name}' that is load 1.0"
+        yield ("capacity", "reports", name), message
+    for name in sorted(limits.keys() - set(names)):
+        where = f"reports: {{url: ..., signals: {{{name}: ...}}}}"
+        yield ("capacity", "reports", name), f"nobody reports it; say where it is, as in {where}"
+
+
+def _measurable_latency(spec: GroupSpec) -> Iterator[Found]:
+    limited = spec.capacity is not None and spec.capacity.probe_latency_s is not None
+    if limited and not spec.health.asks:
+        kind = spec.health.kind.value
+        message = f"cannot be measured with health kind {kind}, which sends no probes"
+        yield ("capacity", "probe_latency_s"), message
+
+
+def _asked_beside_the_group(spec: GroupSpec) -> Iterator[Found]:
+    """What is sent to the group's address comes to any node, not to the one that is asked."""
+    if spec.management.primary_address is not None or spec.management.address is not None:
+        return
+    if spec.arp != "primary" or spec.primary.address is not None or spec.match.ingress:
+        return
+    mend = "give the primary another address (management.primary_address)"
+    if spec.health.via is Via.CONTROLLER:
+        port = spec.health.port or (spec.match.ports[0].first if spec.match.ports else 0)
+        if _takes(spec, port):
+            message = f"{spec.address} port {port} is the group's: any node answers there; {mend}"
+            yield ("health", "via"), message
+    for source in spec.reports:
+        port = _url_port(source.url)
+        if source.needs_address and _takes(spec, port):
+            message = f"{spec.address} port {port} is the group's: any node answers there; {mend}"
+            yield ("reports",), message
+
+
+def _takes(spec: GroupSpec, port: int) -> bool:
+    """Whether TCP to the group's address and this port is spread over the nodes."""
+    ports = spec.match.ports
+    return "tcp" in spec.match.protocol and (
+        not ports or any(p.first <= port <= p.last for p in ports)
+    )
+
+
+def _url_port(url: str) -> int:
+    scheme, _, rest = url.partition("://")
+    port = re.match(r"[^/?#]*:(\d+)(?=[/?#]|$)", rest)
+    return int(port[1]) if port else {"http": 80, "https": 443}[scheme]
+
+
 _ALONE = (
     _needs_hypervisor,
     _needs_capacity,
@@ -155,6 +212,9 @@ _ALONE = (
     _findable_primary,
     _who_answers_arp,
     _where_to_ask,
+    _reported_capacities,
+    _measurable_latency,
+    _asked_beside_the_group,
 )
 
 

@@ -60,11 +60,12 @@ _SPECIAL = {  # a path in the file or in a group -> what must stand there
     "match.ports": "a port (80) or a range of ports (8000-8010) within 1-65535",
     "primary.mac": "a hardware address such as 52:54:00:12:34:56",
     "primary.port": "the name of an OVS port, 1 to 15 characters",
-    "health.expect_status": "an HTTP status within 100-599, as 200, or a list of them",
     "health.path": "a path that begins with '/' and has no spaces",
     "health.payload": "text, or bytes as in 'hex:0102ff'",
     "health.expect": "text, or bytes as in 'hex:0102ff'",
     "health.target": "an address such as 10.0.0.100, or 10.0.0.100+index",
+    "management.address": "an address and the node's index, as 192.168.9.100+index",
+    "reports.url": "a URL such as http://{address}:9100/metrics",
     "scaling.target": "a load such as 0.7, or 'auto'",
 }
 _SOURCE = ": an address in the nodes' subnet that nobody uses"
@@ -241,7 +242,7 @@ def _written(loc: tuple[Key, ...], raw: Any, kind: str) -> tuple[Key, ...]:
         last = at == len(loc) - 1
         if part == "[key]" or (keys == ["scaling"] and at == 1 and part == policy_of(raw)):
             continue
-        if isinstance(raw, Mapping) and (part in raw or last):
+        if isinstance(raw, Mapping) and (part in raw or (last and isinstance(part, str))):
             keys.append(part)
             raw = raw.get(part)
         elif isinstance(raw, (list, tuple)) and isinstance(part, int):

@@ -39,17 +39,17 @@ def new_node(turn: Turn, index: Index, state: State, reason: str) -> Node:
         since_s=turn.now,
         reason=reason,
         health=health.initial(spec.health, turn.now),
-        port=turn.group.ports.get(layout.port_name(spec.zone, index)),
+        port=turn.group.port(layout.port_name(spec.zone, index)),
     )
 
 
 def take_as_made(turn: Turn, index: Index, info: NodeInfo) -> None:
     """Let the node have the port and hardware address that the hypervisor really gave it."""
-    node = turn.node(index)
+    node = turn.update(index, address=info.address or turn.node(index).address)
     if info.mac:
         turn.update(index, mac=info.mac.lower())
     if info.port and info.port != node.port_name:
-        port = turn.group.ports.get(info.port)
+        port = turn.group.port(info.port)
         linked = port is not None and port.up
         after = health.link_changed(turn.group.spec.health, node.health, linked, turn.now)
         turn.update(index, port_name=info.port, port=port, health=after, probe=None)
@@ -90,7 +90,7 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
             index,
             mac=mac,
             port_name=by_number[number].name,
-            port=by_number[number],
+            port=turn.group.port(by_number[number].name),
             state=state,
             reason="found on the switch",
             health=health.adopted(spec.health, turn.now),
@@ -136,7 +136,9 @@ def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
     for index, info in found.items():
         if index not in turn.group.nodes:
             _adopt(turn, index, info)
-        elif info.status is NodeStatus.BROKEN:
+            continue
+        turn.update(index, address=info.address or turn.node(index).address)
+        if info.status is NodeStatus.BROKEN:
             _broken(turn, turn.node(index), asked_s, info.detail)
     for node in tuple(turn.group.nodes.values()):
         settled = node.call is None and max(node.since_s, node.called_s) < asked_s

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from sncontroller.core import probe
+from sncontroller.core import frames
 from sncontroller.core.entries import Actions, FlowEntry, Table
+from sncontroller.core.health_spec import HealthSpec
 from sncontroller.core.hypervisor import NodeInfo, NodeRequest
 from sncontroller.core.layout import Index, Zone
 from sncontroller.core.model import GroupSpec
+from sncontroller.core.report import Reading, ReportSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,15 @@ class Port:
     name: str
     mac: str
     up: bool
+    live: bool = True
+    """Whether it may carry traffic (OFPPS_LIVE), which Open vSwitch's BFD has a say in."""
+    silenced: bool = False
+    """Whether it counts as down for not being live, although its link is up."""
+
+    @property
+    def down_by(self) -> str:
+        """Why it is down, where it is."""
+        return "BFD: the switch hears nothing from it" if self.silenced else "its link is down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +166,7 @@ class Answer:
     datapath: int
     zone: Zone
     in_port: int
-    frame: probe.Frame
+    frame: frames.Frame
 
 
 class Call(Enum):
@@ -177,6 +188,44 @@ class HypervisorResult:
     error: str | None
     permanent: bool
     took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A node answered a question over the management network (``AskNode``), or refused to."""
+
+    zone: Zone
+    index: Index
+    asked_s: float
+    """The question's own."""
+    ok: bool
+    detail: str
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A fetch of a node's report ended (``FetchReport``)."""
+
+    zone: Zone
+    index: Index
+    source: int
+    asked_s: float
+    """The question's own."""
+    at_s: float
+    """When the answer came."""
+    readings: Mapping[str, Reading]
+    """By signal; empty with an error."""
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BfdSet:
+    """A port's BFD was set (``SetBfd``), or could not be: then ``error`` says why."""
+
+    zone: Zone
+    port: str
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +310,7 @@ class Transmit:
 
     datapath: int
     port: int
-    frame: probe.Frame
+    frame: frames.Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +345,41 @@ class ListNodes:
     zone: Zone
 
 
+@dataclass(frozen=True, slots=True)
+class AskNode:
+    """Ask a node's service over the management network: ``Heard``, or silence after its timeout."""
+
+    zone: Zone
+    index: Index
+    asked_s: float
+    spec: HealthSpec
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """Fetch a node's report: ``Reported``, within its timeout."""
+
+    zone: Zone
+    index: Index
+    source: int
+    asked_s: float
+    spec: ReportSpec
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetBfd:
+    """Set these keys of a port's ``bfd`` column in the switch's database, or remove them."""
+
+    zone: Zone
+    port: str
+    ovsdb: str
+    column: tuple[tuple[str, str], ...]
+    on: bool
+
+
 class Kind(Enum):
     """What an entry of the event log is about."""
 
@@ -314,6 +398,8 @@ class Kind(Enum):
     SWITCH_DOWN = "switch_down"
     REFUSED = "refused"
     PLUGIN_ERROR = "plugin_error"
+    REPORT = "report"
+    BFD = "bfd"
     RELOADED = "reloaded"
     RELOAD_REFUSED = "reload_refused"
 
@@ -343,9 +429,23 @@ Event: TypeAlias = (
     | Asked
     | ScaleAsked
     | Answer
+    | Heard
+    | Reported
+    | BfdSet
     | Respecified
     | Tick
 )
 Command: TypeAlias = (
-    Apply | AddPin | SendFrame | Transmit | DropPins | StartNode | StopNode | ListNodes | Logged
+    Apply
+    | AddPin
+    | SendFrame
+    | Transmit
+    | DropPins
+    | StartNode
+    | StopNode
+    | ListNodes
+    | AskNode
+    | FetchReport
+    | SetBfd
+    | Logged
 )

@@ -7,7 +7,18 @@ where its table should differ. Total: no well-typed event raises.
 
 from __future__ import annotations
 
-from sncontroller.core import adoption, fleet, health, layout, measure, probing, reactive, rotation
+from sncontroller.core import (
+    adoption,
+    bfd,
+    fleet,
+    health,
+    layout,
+    measure,
+    probing,
+    reactive,
+    reporting,
+    rotation,
+)
 from sncontroller.core import events as ev
 from sncontroller.core.entries import EMPTY
 from sncontroller.core.layout import PRIMARY_INDEX, Layout
@@ -38,13 +49,16 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     rotation.converge(turn)
     fleet.converge(turn)
     probing.ask(turn)
+    reporting.ask(turn)
+    bfd.converge(turn)
     rotation.publish(turn)
     return turn.group, tuple(turn.commands)
 
 
 def due_s(group: Group, now: float) -> float:
     """When the group needs its next ``Tick``."""
-    return max(now + SHORTEST_TICK_S, min(now + TICK_S, probing.wake_s(group)))
+    soonest_s = min(probing.wake_s(group), reporting.wake_s(group))
+    return max(now + SHORTEST_TICK_S, min(now + TICK_S, soonest_s))
 
 
 def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:
@@ -63,10 +77,10 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             turn.log(ev.Kind.SWITCH_DOWN, None, "the switch is disconnected; it goes on forwarding")
         case ev.PortSeen(port=port):
             turn.change(ports={**turn.group.ports, port.name: port})
-            _link(turn, port.name, port)
+            _link(turn, port.name)
         case ev.PortGone(port=port):
             turn.change(ports={k: p for k, p in turn.group.ports.items() if k != port.name})
-            _link(turn, port.name, None)
+            _link(turn, port.name)
         case ev.Applied(version=version):
             turn.change(live_version=version)
             _announce(turn)
@@ -79,6 +93,12 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             reactive.new_flow(turn, event)
         case ev.Answer():
             probing.answered(turn, event)
+        case ev.Heard():
+            probing.heard(turn, event)
+        case ev.Reported():
+            reporting.reported(turn, event)
+        case ev.BfdSet():
+            bfd.done(turn, event)
         case ev.HypervisorResult():
             fleet.finished(turn, event)
         case ev.Asked():
@@ -134,7 +154,7 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
         turn.put(adoption.primary_node(turn))
     for node in tuple(turn.group.nodes.values()):
         turn.update(node.index, probe=None)  # what was asked before got no answer from a node
-        _link(turn, node.port_name, turn.group.ports.get(node.port_name))
+        _link(turn, node.port_name)
 
 
 def _announce(turn: Turn) -> None:
@@ -146,8 +166,9 @@ def _announce(turn: Turn) -> None:
         probing.announce(turn)
 
 
-def _link(turn: Turn, name: str, port: ev.Port | None) -> None:
+def _link(turn: Turn, name: str) -> None:
     """A port appeared, changed or went; whose is it?"""
+    port = turn.group.port(name)
     for node in tuple(turn.group.nodes.values()):
         if name and node.port_name == name:
             up = port is not None and port.up
@@ -173,7 +194,8 @@ def _respecified(turn: Turn, spec: GroupSpec) -> None:
     turn.change(spec=spec, view=None, no_start_before_s=0.0, list_next_s=turn.now)
     turn.log(ev.Kind.RELOADED, None, "the configuration changed")
     for node in tuple(turn.group.nodes.values()):
-        turn.update(node.index, probe=None, retry_s=0.0)
+        turn.update(node.index, probe=None, retry_s=0.0, sources=())
+        _link(turn, node.port_name)
     measure.decide(turn)
 
 

@@ -1,8 +1,8 @@
-"""What probe results say about a node: the ``health:`` section, verdicts, damping, the breaker.
+"""What probe results say about a node: verdicts, damping, the breaker.
 
-Owns the specification of a group's health check, the per-node ``Health`` value and the rules that
-turn results into verdicts. It sends nothing and knows no packet (``probe.py``), and it takes no
-node out of rotation: it says which nodes are fit to serve, the engine acts.
+Owns the per-node ``Health`` value and the rules that turn results into verdicts; the ``health:``
+section itself is in ``health_spec.py``. It sends nothing and knows no packet (``probe.py``), and it
+takes no node out of rotation: it says which nodes are fit to serve, the engine acts.
 
 Failing is never delayed: damping (after BGP route-flap damping, RFC 2439) holds back only the way
 *up*. The breaker bounds what probes alone may take away; a port that is down is a fact from the
@@ -14,190 +14,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from ipaddress import IPv4Address
 from math import log2
-from typing import Annotated, Any, Self
 
-import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from sncontroller.core.health_spec import BreakerSpec, DampingSpec, HealthSpec, Kind
 
-from sncontroller.core.layout import MAX_INDEX
-
-_SPARE_S = 0.1
-_MAX_DEFAULT_TIMEOUT_S = 1.0
-
-
-class Kind(Enum):
-    """What a probe asks; what each answer proves is in docs/health.md."""
-
-    NONE = "none"
-    ARP = "arp"
-    ICMP = "icmp"
-    TCP = "tcp"
-    UDP = "udp"
-    HTTP = "http"
-
-
-_FIELDS: Mapping[Kind, tuple[frozenset[str], frozenset[str]]] = {
-    Kind.NONE: (frozenset(), frozenset()),
-    Kind.ARP: (frozenset({"target"}), frozenset({"source", "primary_target"})),
-    Kind.ICMP: (frozenset({"source"}), frozenset()),
-    Kind.TCP: (frozenset({"source"}), frozenset({"port"})),
-    Kind.UDP: (frozenset({"source", "payload"}), frozenset({"port", "expect"})),
-    Kind.HTTP: (frozenset({"source"}), frozenset({"port", "path", "host", "expect_status"})),
-}
-"""Per kind the fields of its own: required ones, optional ones."""
-
-
-def _bytes(text: Any) -> Any:
-    is_hex = isinstance(text, str) and text.startswith("hex:")
-    return bytes.fromhex(text[4:]) if is_hex else text
-
-
-def _unicast(address: IPv4Address) -> IPv4Address:
-    if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_reserved:
-        raise ValueError(f"{address} cannot be a host's address on a network")
-    return address
-
-
-def _target_rule(rule: str) -> str:
-    base, plus, _ = rule.partition("+")
-    _unicast(_unicast(IPv4Address(base)) + (MAX_INDEX if plus else 0))
-    return rule
-
-
-HostAddress = Annotated[IPv4Address, AfterValidator(_unicast)]
-WireBytes = Annotated[
-    bytes,
-    BeforeValidator(_bytes),
-    Field(max_length=1400),
-    PlainSerializer(lambda value: f"hex:{value.hex()}", return_type=str),
+__all__ = [
+    "BreakerSpec",
+    "BreakerState",
+    "DampingSpec",
+    "Health",
+    "HealthSpec",
+    "Kind",
+    "Verdict",
+    "adopted",
+    "aged",
+    "breaker",
+    "fit",
+    "initial",
+    "link_changed",
+    "observe",
 ]
-"""Written as text, or as ``hex:0102ff``."""
-Status = Annotated[int, Field(ge=100, le=599)]
-_listed = BeforeValidator(lambda value: [value] if isinstance(value, int) else value)
-Statuses = Annotated[tuple[Status, ...], _listed]
-TargetRule = Annotated[str, Field(pattern=r"^[0-9.]+(\+index)?$"), AfterValidator(_target_rule)]
-"""An address, or ``A+index``: A plus the node's index."""
-
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DampingSpec(_Spec):
-    """Flap damping: each fall adds ``penalty``, which halves every ``half_life_s``.
-
-    Above ``suppress`` the node stays out although it answers, until the penalty is below
-    ``reuse``, at the longest ``max_suppress_s`` after its last fall. ``penalty: 0`` turns it off.
-    With the defaults the third fall within 40 s suppresses, for 40 to 60 s.
-    """
-
-    penalty: float = Field(default=1000.0, ge=0)
-    half_life_s: float = Field(default=30.0, gt=0)
-    suppress: float = Field(default=2000.0, gt=0)
-    reuse: float = Field(default=750.0, gt=0)
-    max_suppress_s: float = Field(default=120.0, gt=0)
-
-    @property
-    def ceiling(self) -> float:
-        """The penalty that takes exactly ``max_suppress_s`` to decay to ``reuse``."""
-        return float(self.reuse * 2.0 ** min(self.max_suppress_s / self.half_life_s, 64.0))
-
-    @pydantic.model_validator(mode="after")
-    def _can_suppress(self) -> Self:
-        if self.reuse >= self.suppress:
-            raise ValueError(f"reuse ({self.reuse:g}) must be below suppress ({self.suppress:g})")
-        if self.ceiling < self.suppress:
-            capped = f"max_suppress_s caps the penalty at {self.ceiling:.0f}"
-            raise ValueError(f"{capped}, below suppress: nothing would ever be damped")
-        return self
-
-
-class BreakerSpec(_Spec):
-    """Nothing is taken out when more than ``share`` of the nodes look dead within ``window_s``.
-
-    ``share: 1`` leaves only the rule that somebody must remain.
-    """
-
-    share: float = Field(default=0.5, gt=0, le=1)
-    window_s: float = Field(default=5.0, ge=0)
-
-
-class HealthSpec(_Spec):
-    """The ``health:`` section of a group: what is asked of a node, how often, and what counts."""
-
-    kind: Kind = Kind.NONE
-    source: HostAddress | None = Field(default=None, validate_default=True)
-    """The address probes come from: in nobody's use, and routed by the nodes over their port."""
-    port: int | None = Field(default=None, ge=1, le=65535)
-    """Where the service is asked; the group's first port when not given."""
-    path: str = Field(default="/", pattern=r"^/[!-~]*$", max_length=512)
-    host: str | None = Field(default=None, pattern=r"^[!-~]+$", max_length=255)
-    """The ``Host`` header; the group's address when not given."""
-    expect_status: Statuses = ()
-    """One good status or several; every 2xx and 3xx when not given."""
-    payload: WireBytes | None = Field(default=None, validate_default=True)
-    """What a UDP probe sends."""
-    expect: WireBytes = b""
-    """What a UDP reply must contain; empty accepts any reply."""
-    target: TargetRule | None = Field(default=None, validate_default=True)
-    """Whom an ARP probe asks for: an address the nodes have on the interface itself."""
-    primary_target: HostAddress | None = None
-    """The same for node 1, when it does not fit in with the others."""
-    interval_s: float = Field(default=1.0, ge=0.1, le=3600)
-    """The longest time from one good probe's start to the next one's start."""
-    timeout_s: float | None = Field(default=None, ge=0.01, le=3600)
-    rise: int = Field(default=2, ge=1, le=100)
-    fall: int = Field(default=3, ge=1, le=100)
-    jitter: float = Field(default=0.1, ge=0, le=0.5)
-    """By which share of itself an interval is shortened at random."""
-    damping: DampingSpec = DampingSpec()
-    breaker: BreakerSpec = BreakerSpec()
-
-    @property
-    def probe_timeout_s(self) -> float:
-        """How long one probe waits, in seconds; a failing node is asked again this often.
-
-        The default is the longest, up to 1 s, that finds a silent node within ``interval_s * fall``
-        plus 0.1 s: the time to the first bad probe's start is at most ``interval_s``, and then
-        ``fall`` timeouts follow each other.
-        """
-        if self.timeout_s is not None:
-            return self.timeout_s
-        longest = ((self.fall - 1) * self.interval_s + _SPARE_S) / self.fall
-        return min(longest, self.interval_s, _MAX_DEFAULT_TIMEOUT_S)
-
-    def accepts(self, status: int) -> bool:
-        """Whether an HTTP status code is a good one."""
-        return status in (self.expect_status or range(200, 400))
-
-    def arp_target(self, index: int) -> IPv4Address:
-        """The address node ``index`` must answer ARP for; only for kind ``arp``."""
-        if index == 1 and self.primary_target is not None:
-            return self.primary_target
-        base, plus, _ = (self.target or "0.0.0.0").partition("+")
-        return IPv4Address(base) + (index if plus else 0)
-
-    @pydantic.field_validator("timeout_s")
-    @classmethod
-    def _one_at_a_time(cls, value: float | None, info: pydantic.ValidationInfo) -> float | None:
-        if value is not None and value > info.data.get("interval_s", value):
-            raise ValueError("must not exceed interval_s: a node is asked one thing at a time")
-        return value
-
-    @pydantic.field_validator(*sorted(frozenset().union(*(a | b for a, b in _FIELDS.values()))))
-    @classmethod
-    def _fits_kind(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        kind = info.data.get("kind")
-        if not isinstance(kind, Kind):  # is itself reported as wrong
-            return value
-        required, optional = _FIELDS[kind]
-        if value is None and info.field_name in required:
-            raise ValueError(f"is required for kind {kind.value}")
-        if value is not None and info.field_name not in required | optional:
-            raise ValueError(f"does not belong to kind {kind.value}")
-        return value
 
 
 class Verdict(Enum):
@@ -283,7 +119,7 @@ def aged(spec: HealthSpec, health: Health, now: float) -> Health:
 
 
 def _unprobed(spec: HealthSpec) -> Verdict:
-    return Verdict.UP if spec.kind is Kind.NONE else Verdict.UNKNOWN
+    return Verdict.UNKNOWN if spec.asks else Verdict.UP
 
 
 def _decayed(spec: HealthSpec, health: Health, now: float) -> Health:
@@ -324,8 +160,8 @@ def _reason(spec: HealthSpec, health: Health) -> str:
     if health.damped:
         wait_s = log2(health.penalty / spec.damping.reuse) * spec.damping.half_life_s
         return f"answers, but fell {health.falls} times: held back for {wait_s:.0f} s more"
-    if spec.kind is Kind.NONE:
-        return "not probed (kind none)"
+    if not spec.asks:
+        return f"not probed (kind {spec.kind.value})"
     if health.service is Verdict.UP and not health.bad:
         return f"answers: {health.detail}" if health.good else "was in rotation, not probed yet"
     if health.bad:

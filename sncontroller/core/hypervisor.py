@@ -47,3 +47,5 @@ class NodeInfo:
     status: NodeStatus
     detail: str = ""
     """Anything that helps the operator find it: a domain's UUID, a namespace's name."""
+    address: str = ""
+    """Its own IP address, at which its reports are fetched; empty when the plugin does not know."""

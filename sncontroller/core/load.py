@@ -33,13 +33,14 @@ DEFAULT_WINDOW_S = 5.0
 
 
 class Signal(StrEnum):
-    """The signals a switch can measure, by their names in the configuration and in reports."""
+    """The signals measured without a node's help, by their names in the configuration."""
 
     NEW_FLOWS = "new_flows_per_s"
     PACKETS = "packets_per_s"
     BITS = "bits_per_s"
     ACTIVE_FLOWS = "active_flows"
     PORT_DROPS = "port_drops_per_s"
+    PROBE_LATENCY = "probe_latency_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,8 @@ class Load:
 
     value: float
     signal: str
+    unknown: tuple[str, ...] = ()
+    """Signals that would count and are not known now: the load may be higher than the value."""
 
 
 class CapacitySpec(BaseModel):
@@ -137,6 +140,9 @@ class CapacitySpec(BaseModel):
     active_flows: PositiveFloat | None = None
     port_drops_per_s: PositiveFloat | None = Field(
         default=None, description="Drops per second at the node's port that count as load 1.0."
+    )
+    probe_latency_s: PositiveFloat | None = Field(
+        default=None, description="Mean time to a probe's answer that counts as load 1.0."
     )
     reports: dict[str, PositiveFloat] = Field(
         default_factory=dict,
@@ -203,14 +209,17 @@ def load_of(
 ) -> Load | None:
     """The load of a node: its most loaded signal and that signal's name; None when none is known.
 
-    ``reports`` are the node's own signals by name. Load is not capped: offered load, drops and
-    queues may well exceed what the node can do.
+    ``reports`` are the signals by name that do not come from counters: the node's own, and the
+    latency of probes. One of them that is limited and unknown is named in the result. Load is not
+    capped: offered load, drops and queues may well exceed what the node can do.
     """
     fractions = loads_by_signal(measured, capacity, reports)
     if not fractions:
         return None
     signal = max(fractions, key=lambda name: fractions[name])
-    return Load(fractions[signal], signal)
+    missing = (name for name, value in (reports or {}).items() if value is None)
+    unknown = tuple(sorted(capacity.full().keys() & set(missing)))
+    return Load(fractions[signal], signal, unknown)
 
 
 def loads_by_signal(

@@ -1,11 +1,14 @@
 """From a poll to loads, from loads to the number of nodes that the policy wants.
 
-Owns the reading of statistics: which counters make a node's load, when a draining node is quiet.
+Owns the reading of statistics: which counters make a node's load, which other signals belong to it,
+and when a draining node is quiet.
 """
 
 from __future__ import annotations
 
-from sncontroller.core import load, scaling
+from collections.abc import Mapping
+
+from sncontroller.core import latency, load, report, scaling
 from sncontroller.core.events import Kind, NodeCounters, Polled
 from sncontroller.core.load import Counters, Sample
 from sncontroller.core.state import Node
@@ -17,7 +20,34 @@ def polled(turn: Turn, poll: Polled) -> None:
     for index, counters in poll.nodes.items():
         if index in turn.group.nodes:
             _measure(turn, turn.node(index), counters, poll.at_s)
+    for index in sorted(turn.group.nodes.keys() - poll.nodes.keys()):
+        weigh(turn, turn.node(index))
     decide(turn)
+
+
+def weigh(turn: Turn, node: Node) -> None:
+    """Bring the node's signals and its load up to date: what is too old is unknown."""
+    told = _told(turn, node)
+    turn.update(node.index, told=told, load=_load(turn, node.rates, told))
+
+
+def _load(turn: Turn, rates: load.Rates, told: Mapping[str, float | None]) -> load.Load | None:
+    capacity = turn.group.spec.capacity
+    return None if capacity is None else load.load_of(rates, capacity, told)
+
+
+def _told(turn: Turn, node: Node) -> Mapping[str, float | None]:
+    """The signals that are not counted by the switch: probe latency, and the node's reports."""
+    spec = turn.group.spec
+    told = {
+        name: report.known(node.known, name, turn.now)
+        for source in spec.reports
+        for name in source.signals
+    }
+    if spec.health.asks:
+        value = latency.known(node.latency, turn.now, spec.health.latency_kept_s)
+        told[load.Signal.PROBE_LATENCY.value] = value
+    return told
 
 
 def decide(turn: Turn) -> None:
@@ -32,6 +62,7 @@ def decide(turn: Turn) -> None:
         draining=sum(1 for n in group.nodes.values() if n.state.value == "draining"),
         boot_s=group.lead_s,
         override=group.override,
+        complete=not any(n.load.unknown for n in group.serving if n.load is not None),
     )
     decision, memory = scaling.decide(group.spec.scaling, group.memory, observation, turn.now)
     turn.change(memory=memory, wanted=decision.wanted)
@@ -47,16 +78,16 @@ def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float) -> Non
         drops=counters.port_drops,
         active_flows=counters.active_flows,
     )
-    tracker = load.update(node.tracker, Sample(seen, at_s))
-    rates, capacity = tracker.rates, turn.group.spec.capacity
+    tracker, told = load.update(node.tracker, Sample(seen, at_s)), _told(turn, node)
     quiet_since_s = node.quiet_since_s
     if quiet_since_s is None or counters.packets not in (None, node.seen_packets):
         quiet_since_s = turn.now
     turn.update(
         node.index,
         tracker=tracker,
-        rates=rates,
-        load=None if capacity is None else load.load_of(rates, capacity),
+        rates=tracker.rates,
+        told=told,
+        load=_load(turn, tracker.rates, told),
         seen_packets=node.seen_packets if counters.packets is None else counters.packets,
         quiet_since_s=quiet_since_s,
     )

@@ -26,6 +26,7 @@ from sncontroller.core.balance import BalanceSpec
 from sncontroller.core.health import HealthSpec
 from sncontroller.core.layout import MAX_INDEX, MAX_ZONE, Layout, Zone
 from sncontroller.core.load import CapacitySpec
+from sncontroller.core.report import ManagementSpec, ReportSpec
 from sncontroller.core.scaling import ScalingSpec
 
 PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
@@ -210,6 +211,10 @@ class GroupSpec(Spec):
     pin: PinSpec = PinSpec()
     capacity: CapacitySpec | None = None
     """What one node can do: the values that are load 1.0."""
+    management: ManagementSpec = ManagementSpec()
+    """Where nodes are reached apart from the group's address."""
+    reports: Annotated[tuple[ReportSpec, ...], _one_or_list(ReportSpec)] = ()
+    """What nodes report about themselves."""
     balance: BalanceSpec = BalanceSpec()
     """How new flows are spread over the nodes."""
     scaling: ScalingSpec

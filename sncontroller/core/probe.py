@@ -1,7 +1,6 @@
 """Probes as values: when each node is asked, what is sent, and what an answer means. Sans-I/O.
 
-Owns the packets as values (``Frame`` and what is in it; bytes are openflow/packets.py's), the state
-machine of one node's probes (``Prober``) and the search for the primary's port (``Resolver``).
+Owns the state machine of one node's probes (``Prober``); packets as values are in ``frames.py``.
 Events in, actions out; it sends nothing, reads no clock and judges no node (``health.py``).
 
 One probe at a time per node. A probe is never repeated within its timeout: loss is a failed probe,
@@ -12,114 +11,31 @@ with a reset, so that nothing is left on the node.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from enum import Enum, IntEnum, IntFlag
+from dataclasses import dataclass, replace
+from enum import Enum
 from ipaddress import IPv4Address
 
-from sncontroller.core.health import HealthSpec, Kind
+from sncontroller.core.chance import chance, mixed
+from sncontroller.core.frames import (
+    MSS,
+    UNSPECIFIED,
+    WINDOW,
+    Arp,
+    ArpOp,
+    Echo,
+    Frame,
+    Packet,
+    Tcp,
+    TcpFlag,
+    Udp,
+    Unreachable,
+)
+from sncontroller.core.health_spec import HealthSpec, Kind, Via
 
-UNSPECIFIED = IPv4Address("0.0.0.0")
-BROADCAST_MAC = "ff:ff:ff:ff:ff:ff"
-MSS = 536
-"""What we can take per segment: small, so that a packet-in carries it whole."""
-WINDOW = 4 * MSS
 _MAX_HEAD = 2048
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
 _HTTP_START = b"HTTP/1."
 _MASK32 = 0xFFFFFFFF
-_MASK64 = 0xFFFFFFFFFFFFFFFF
-
-
-class ArpOp(IntEnum):
-    """ARP opcodes, RFC 826."""
-
-    REQUEST = 1
-    REPLY = 2
-
-
-class TcpFlag(IntFlag):
-    """TCP control bits, RFC 9293."""
-
-    FIN = 0x01
-    SYN = 0x02
-    RST = 0x04
-    PSH = 0x08
-    ACK = 0x10
-    URG = 0x20
-
-
-@dataclass(frozen=True, slots=True)
-class Arp:
-    """ARP for IPv4 on Ethernet."""
-
-    op: ArpOp
-    sender_mac: str
-    sender: IPv4Address
-    target: IPv4Address
-    target_mac: str = "00:00:00:00:00:00"
-
-
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """An ICMP echo request or reply."""
-
-    src: IPv4Address
-    dst: IPv4Address
-    ident: int
-    seq: int
-    reply: bool = False
-    data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Tcp:
-    """A TCP segment."""
-
-    src: IPv4Address
-    dst: IPv4Address
-    src_port: int
-    dst_port: int
-    seq: int
-    ack: int
-    flags: TcpFlag
-    payload: bytes = b""
-    mss: int = field(default=0, compare=False)
-    """Announced when not 0; not read from received segments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Udp:
-    """A UDP datagram."""
-
-    src: IPv4Address
-    dst: IPv4Address
-    src_port: int
-    dst_port: int
-    payload: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """An ICMP destination unreachable and the ports of the packet it quotes."""
-
-    src: IPv4Address
-    dst: IPv4Address
-    code: int
-    src_port: int
-    dst_port: int
-
-
-Packet = Arp | Echo | Tcp | Udp | Unreachable
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """An Ethernet frame; hardware addresses in lower case."""
-
-    eth_src: str
-    eth_dst: str
-    packet: Packet
-    vlan_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +45,34 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A packet came in from the node (``Prober``), or from anywhere by ``port`` (``Resolver``)."""
+    """A packet came in from the node."""
 
     packet: Packet
-    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of a ``Call``; a question that nobody answered in time has none."""
+
+    asked_s: float
+    """The ``Call``'s own."""
+    ok: bool
+    detail: str
+    latency_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this out of the node's port (``Prober``), or of every port (``Resolver``)."""
+    """Send this out of the node's port."""
 
     frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask the node over the management network, and say what came of it (``Heard``)."""
+
+    asked_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +83,13 @@ class Result:
     ok: bool
     detail: str
     latency_s: float
-    """From its first packet to the answer that decided it."""
+    """From its first packet to the answer that decided it, or to the end of waiting."""
+    silent: bool = False
+    """Whether nothing decided it but time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """Where the address asked for is, and with which hardware address; only when that changed."""
-
-    mac: str
-    port: int
-
-
-Event = Tick | Received
-Action = Send | Result
+Event = Tick | Received | Heard
+Action = Send | Call | Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +149,7 @@ class Prober:
 
     def start(self, now: float) -> ProbeState:
         """The state before the first probe, which is due at once, give or take the jitter."""
-        if self.spec.kind is Kind.NONE:
+        if not self.spec.asks:
             return ProbeState(wake_s=float("inf"))
         return ProbeState(wake_s=now + self.spec.interval_s * self.spec.jitter * self._chance(0))
 
@@ -230,12 +157,22 @@ class Prober:
         """The state after ``event``, and what to do about it. Never raises."""
         if isinstance(event, Received):
             return self._received(state, event.packet, now)
-        if now < state.wake_s or self.spec.kind is Kind.NONE:
+        if isinstance(event, Heard):
+            return self._heard(state, event, now)
+        if now < state.wake_s or not self.spec.asks:
             return state, ()
         if state.phase is Phase.IDLE:
             return self._begun(state, now)
-        state, actions = self._failed(state, self._silence(state), now)
-        return _then(actions, self._begun(state, now))
+        actions = self._hang_up(state)
+        result = Result(
+            self.target.node, False, self._silence(state), max(0.0, now - state.started_s), True
+        )
+        return _then((*actions, result), self._begun(state, now))
+
+    def _heard(self, state: ProbeState, heard: Heard, now: float) -> Step:
+        if state.phase is not Phase.ASKED or heard.asked_s != state.started_s:
+            return state, ()
+        return self._ended(state, heard.ok, heard.detail, now, heard.latency_s)
 
     def _begun(self, state: ProbeState, now: float) -> Step:
         count = state.count + 1
@@ -244,9 +181,11 @@ class Prober:
             phase=Phase.ASKED,
             count=count,
             started_s=now,
-            our_port=16384 + (_mixed(self.seed, self.target.node, 0) + count) % 49152,
-            our_seq=_mixed(self.seed, self.target.node, count) & _MASK32,
+            our_port=16384 + (mixed(self.seed, self.target.node, 0) + count) % 49152,
+            our_seq=mixed(self.seed, self.target.node, count) & _MASK32,
         )
+        if self._calls:
+            return state, (Call(now),)
         return replace(state, our_seq=_later(state.our_seq, 1)), self._send(self._question(state))
 
     def _question(self, state: ProbeState) -> Packet:
@@ -264,6 +203,8 @@ class Prober:
                 return replace(self._segment(state, TcpFlag.SYN), ack=0, mss=MSS)
 
     def _received(self, state: ProbeState, packet: Packet, now: float) -> Step:
+        if self._calls:
+            return state, ()
         if isinstance(packet, Tcp):
             return self._tcp(state, packet, now)
         if state.phase is not Phase.ASKED:
@@ -371,16 +312,19 @@ class Prober:
     def _failed(self, state: ProbeState, detail: str, now: float) -> Step:
         return _then(self._hang_up(state), self._ended(state, False, detail, now))
 
-    def _ended(self, state: ProbeState, ok: bool, detail: str, now: float) -> Step:
+    def _ended(
+        self, state: ProbeState, ok: bool, detail: str, now: float, latency_s: float | None = None
+    ) -> Step:
         """After a good probe comes a pause of an interval; after a bad one only of a timeout."""
         pause_s = self.spec.interval_s * (1 - self.spec.jitter * self._chance(state.count))
         pause_s = pause_s if ok else self.spec.probe_timeout_s
-        result = Result(self.target.node, ok, detail, max(0.0, now - state.started_s))
+        took_s = now - state.started_s if latency_s is None else latency_s
+        result = Result(self.target.node, ok, detail, max(0.0, took_s))
         next_s = state.started_s + pause_s
         return ProbeState(wake_s=next_s, count=state.count), (result,)
 
     def _hang_up(self, state: ProbeState) -> tuple[Action, ...]:
-        if self.spec.kind not in (Kind.TCP, Kind.HTTP):
+        if self._calls or self.spec.kind not in (Kind.TCP, Kind.HTTP):
             return ()
         return self._send(replace(self._segment(state, TcpFlag.RST), ack=0))
 
@@ -422,67 +366,15 @@ class Prober:
         return (Send(Frame(target.source_mac, target.mac, packet, target.vlan_id)),)
 
     @property
+    def _calls(self) -> bool:
+        return self.spec.via is Via.CONTROLLER
+
+    @property
     def _source(self) -> IPv4Address:
         return self.spec.source or UNSPECIFIED
 
     def _chance(self, count: int) -> float:
-        return (_mixed(self.seed, self.target.node, count) >> 32) / 2.0**32
-
-
-@dataclass(frozen=True, slots=True)
-class ResolveState:
-    """What is known of where an address is; ``mac`` is empty while nothing is."""
-
-    wake_s: float
-    mac: str = ""
-    port: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Resolver:
-    """The search for the port and hardware address of ``address``, by who-has on every port.
-
-    Asks every ``retry_s`` until answered, then every ``refresh_s``. Without a ``source`` it asks as
-    0.0.0.0 (an address probe, RFC 5227), which changes no neighbour table.
-    """
-
-    address: IPv4Address
-    source_mac: str
-    source: IPv4Address = UNSPECIFIED
-    vlan_id: int | None = None
-    retry_s: float = 1.0
-    refresh_s: float = 30.0
-
-    def start(self, now: float) -> ResolveState:
-        """The state in which nothing is known and the first question is due."""
-        return ResolveState(wake_s=now)
-
-    def step(
-        self, state: ResolveState, event: Event, now: float
-    ) -> tuple[ResolveState, tuple[Send | Resolved, ...]]:
-        """The state after ``event``, and what to do about it. Never raises.
-
-        Pass it no packet from a secondary's port: a node with the address on its loopback must not
-        be taken for the primary.
-        """
-        if isinstance(event, Received):
-            return self._received(state, event.packet, event.port, now)
-        if now < state.wake_s:
-            return state, ()
-        who_has = Arp(ArpOp.REQUEST, self.source_mac, self.source, self.address)
-        frame = Frame(self.source_mac, BROADCAST_MAC, who_has, self.vlan_id)
-        return replace(state, wake_s=now + self.retry_s), (Send(frame),)
-
-    def _received(
-        self, state: ResolveState, packet: Packet, port: int, now: float
-    ) -> tuple[ResolveState, tuple[Send | Resolved, ...]]:
-        if not isinstance(packet, Arp):
-            return state, ()
-        if (packet.op, packet.sender) != (ArpOp.REPLY, self.address):
-            return state, ()
-        is_new = (packet.sender_mac, port) != (state.mac, state.port)
-        state = ResolveState(now + self.refresh_s, packet.sender_mac, port)
-        return state, (Resolved(packet.sender_mac, port),) if is_new else ()
+        return chance(self.seed, self.target.node, count)
 
 
 def _then(actions: tuple[Action, ...], step: Step) -> Step:
@@ -497,14 +389,3 @@ def _may_be_http(head: bytes) -> bool:
     """Whether more bytes could still make ``head`` an HTTP/1 status line."""
     starts = head[: len(_HTTP_START)] == _HTTP_START[: len(head)]
     return starts and b"\n" not in head and len(head) <= _MAX_HEAD
-
-
-def _mixed(*numbers: int) -> int:
-    """64 well-mixed bits of all ``numbers`` (the finaliser of splitmix64, after each)."""
-    bits = 0
-    for number in numbers:
-        bits = (bits ^ number) + 0x9E3779B97F4A7C15 & _MASK64
-        bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
-        bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & _MASK64
-        bits ^= bits >> 31
-    return bits

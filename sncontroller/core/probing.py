@@ -1,4 +1,4 @@
-"""Asking nodes whether their service answers, through the switch they hang on.
+"""Asking nodes whether their service answers, through the switch or over a management network.
 
 Owns the use of ``probe`` (what to send, what an answer means) and ``health`` (what it says of the
 node) for the nodes of a group, and the search for the primary's hardware address.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from sncontroller.core import health, layout, probe
-from sncontroller.core.events import Answer, Kind, Port, Transmit
+from sncontroller.core import frames, health, latency, layout, probe
+from sncontroller.core.events import Answer, AskNode, Heard, Kind, Port, Transmit
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import DELIVERABLE, State
 from sncontroller.core.state import Group, Node
@@ -37,10 +37,18 @@ def answered(turn: Turn, answer: Answer) -> None:
     """Take in a packet that came from a node."""
     packet = answer.frame.packet
     node = _by_port(turn.group, answer.in_port)
-    if isinstance(packet, probe.Arp):
+    if isinstance(packet, frames.Arp):
         _learn_primary(turn, node, answer, packet)
     if node is not None and node.probe is not None and node.linked:
-        _probe(turn, node, probe.Received(packet, answer.in_port))
+        _probe(turn, node, probe.Received(packet))
+
+
+def heard(turn: Turn, answer: Heard) -> None:
+    """Take in what a node answered over the management network."""
+    node = turn.group.nodes.get(answer.index)
+    if node is not None and node.probe is not None and node.linked:
+        event = probe.Heard(answer.asked_s, answer.ok, answer.detail, answer.latency_s)
+        _probe(turn, node, event)
 
 
 def wake_s(group: Group) -> float:
@@ -60,8 +68,8 @@ def announce(turn: Turn) -> None:
     if group.datapath is None or primary is None or primary.mac is None:
         return
     address = group.spec.match.address
-    said = probe.Arp(probe.ArpOp.REQUEST, primary.mac, address, address)
-    frame = probe.Frame(primary.mac, probe.BROADCAST_MAC, said, group.spec.match.vlan)
+    said = frames.Arp(frames.ArpOp.REQUEST, primary.mac, address, address)
+    frame = frames.Frame(primary.mac, frames.BROADCAST_MAC, said, group.spec.match.vlan)
     turn.say(Transmit(group.datapath, FLOOD, frame))
 
 
@@ -77,28 +85,47 @@ def _probe(turn: Turn, node: Node, event: probe.Event) -> None:
     for action in actions:
         if isinstance(action, probe.Send):
             _send(turn, turn.node(node.index), action.frame)
+        elif isinstance(action, probe.Call):
+            _call(turn, turn.node(node.index), action.asked_s)
         else:
             _note(turn, turn.node(node.index), action)
 
 
 def _prober(group: Group, node: Node) -> probe.Prober:
-    spec = group.spec.health
-    ports = group.spec.match.ports
-    port = spec.port or (ports[0].first if ports else 0)
     mac = layout.node_mac(group.spec.zone, Index(0))
-    target = probe.Target(node.index, node.mac or "", group.spec.match.address, port, mac)
-    return probe.Prober(spec, target, seed=group.spec.zone)
+    address, port = group.spec.match.address, _service_port(group)
+    target = probe.Target(node.index, node.mac or "", address, port, mac)
+    return probe.Prober(group.spec.health, target, seed=group.spec.zone)
 
 
-def _send(turn: Turn, node: Node, frame: probe.Frame) -> None:
+def _service_port(group: Group) -> int:
+    ports = group.spec.match.ports
+    return group.spec.health.port or (ports[0].first if ports else 0)
+
+
+def _send(turn: Turn, node: Node, frame: frames.Frame) -> None:
     if turn.group.datapath is not None and node.port is not None:
         turn.say(Transmit(turn.group.datapath, node.port.number, frame))
 
 
+def _call(turn: Turn, node: Node, asked_s: float) -> None:
+    group, address = turn.group, turn.group.management_address(node)
+    if address is None:
+        _probe(turn, node, probe.Heard(asked_s, False, "its management address is not known", 0.0))
+        return
+    port = _service_port(group)
+    turn.say(AskNode(group.spec.zone, node.index, asked_s, group.spec.health, address, port))
+
+
 def _note(turn: Turn, node: Node, result: probe.Result) -> None:
-    after = health.observe(turn.group.spec.health, node.health, result.ok, result.detail, turn.now)
-    latency = result.latency_s if result.ok else node.latency_s
-    turn.update(node.index, health=after, latency_s=latency)
+    spec = turn.group.spec.health
+    after = health.observe(spec, node.health, result.ok, result.detail, turn.now)
+    last, lasting = node.latency_s, node.latency
+    if result.ok or result.silent:
+        lasting = latency.observed(lasting, result.latency_s, turn.now, spec.latency_kept_s)
+    if result.ok:
+        last = result.latency_s
+    turn.update(node.index, health=after, latency_s=last, latency=lasting)
 
 
 def _by_port(group: Group, number: int) -> Node | None:
@@ -121,15 +148,15 @@ def _resolve(turn: Turn) -> None:
         return
     source = group.spec.health.source or IPv4Address(0)
     mac = layout.node_mac(group.spec.zone, Index(0))
-    question = probe.Arp(probe.ArpOp.REQUEST, mac, source, _primary_address(group))
+    question = frames.Arp(frames.ArpOp.REQUEST, mac, source, _primary_address(group))
     port = FLOOD if primary.port is None else primary.port.number
-    frame = probe.Frame(mac, probe.BROADCAST_MAC, question)
+    frame = frames.Frame(mac, frames.BROADCAST_MAC, question)
     turn.say(Transmit(group.datapath, port, frame))
     turn.change(ask_mac_s=turn.now + ASK_EVERY_S)
 
 
-def _learn_primary(turn: Turn, node: Node | None, answer: Answer, packet: probe.Arp) -> None:
-    if packet.op is not probe.ArpOp.REPLY or packet.sender != _primary_address(turn.group):
+def _learn_primary(turn: Turn, node: Node | None, answer: Answer, packet: frames.Arp) -> None:
+    if packet.op is not frames.ArpOp.REPLY or packet.sender != _primary_address(turn.group):
         return
     primary = turn.group.nodes.get(PRIMARY_INDEX)
     if primary is None:
@@ -138,7 +165,8 @@ def _learn_primary(turn: Turn, node: Node | None, answer: Answer, packet: probe.
         primary = replace(primary, mac=packet.sender_mac)
     elif not primary.port_name and primary.mac == packet.sender_mac:
         port = _port(turn.group, answer.in_port)
-        primary = replace(primary, port=port, port_name="" if port is None else port.name)
+        name = "" if port is None else port.name
+        primary = replace(primary, port=turn.group.port(name), port_name=name)
     else:
         return
     turn.put(replace(primary, reason="answered ARP"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sncontroller.core import balance, health, reactive, slots
+from sncontroller.core import balance, bfd, health, reactive, slots
 from sncontroller.core.events import Apply, Kind
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import SERVING, State, Trigger
@@ -116,6 +116,8 @@ def _advance(turn: Turn, node: Node) -> None:
 
 def _fit(turn: Turn, node: Node) -> bool:
     held = node.index in turn.group.held
+    if not bfd.settled(turn.group, node, turn.now):
+        return False
     return node.linked and (held or node.health.verdict is health.Verdict.UP)
 
 
@@ -164,7 +166,7 @@ def _lacks(turn: Turn) -> bool:
 def _lost(turn: Turn, node: Node) -> bool:
     """Take a node out that is dead."""
     if not node.linked:
-        why = "its port is gone" if node.port is None else "its link is down"
+        why = "its port is gone" if node.port is None else node.port.down_by
     elif node.health.verdict is health.Verdict.DOWN and not _is_spared(turn, node):
         why = node.health.reason
     else:

@@ -8,22 +8,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sncontroller.core.balance import BalanceMemory
 from sncontroller.core.choice import Choices
 from sncontroller.core.events import Call, Logged, Port
 from sncontroller.core.health import Health
+from sncontroller.core.latency import Latency
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Layout
 from sncontroller.core.lifecycle import DELIVERABLE, SERVING, STARTING, State
 from sncontroller.core.load import Load, Rates, Tracker
 from sncontroller.core.model import GroupSpec
 from sncontroller.core.plan import Older, View
 from sncontroller.core.probe import ProbeState
+from sncontroller.core.report import Known, Reading
 from sncontroller.core.scaling import Memory
 
 LOG_LENGTH = 100
 """Entries of the event log that a group keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One report of one node: when it is fetched, and what came last."""
+
+    next_s: float
+    """When to fetch it next."""
+    asked_s: float | None = None
+    """Since when an answer is awaited."""
+    read: Mapping[str, Reading] = field(default_factory=dict)
+    """What the last report said, by signal."""
+    read_s: float = 0.0
+    whole_s: float = 0.0
+    """When all its signals were in a report the last time."""
+    trouble: str = ""
+    """Why there was none the last time; empty when there was."""
+    complained: bool = False
+    """Whether the event log has that."""
+
+
+@dataclass(frozen=True, slots=True)
+class BfdSetting:
+    """What a port's BFD was set to, and in which database."""
+
+    number: int
+    """Of the port: one that came again has to be told again."""
+    ovsdb: str
+    column: tuple[tuple[str, str], ...]
+    set_s: float | None = field(default=None, compare=False)
+    """When the database had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +75,18 @@ class Node:
     health: Health
     port: Port | None = None
     probe: ProbeState | None = None
+    address: str | None = None
+    """Its own address as the hypervisor plugin names it."""
     latency_s: float | None = None
     """Of the last good probe."""
+    latency: Latency | None = None
+    """Over the last probes."""
+    sources: tuple[Source, ...] = ()
+    """Its reports, in the order of the specification; empty before the first was asked for."""
+    known: Mapping[str, Known] = field(default_factory=dict)
+    """The last values of the signals that it reports."""
+    told: Mapping[str, float | None] = field(default_factory=dict)
+    """Signals that are not counted by the switch, as they were weighed last."""
     tracker: Tracker = field(default_factory=Tracker)
     rates: Rates = field(default_factory=Rates)
     load: Load | None = None
@@ -61,6 +104,11 @@ class Node:
     """Since when no packet of its pinned flows was seen."""
     asked: bool = False
     """Whether an operator, not the policy, drained it."""
+
+    @property
+    def signals(self) -> Mapping[str, float | None]:
+        """All its signals by name; None where one is not known."""
+        return {**self.rates.signals(), **self.told}
 
     @property
     def linked(self) -> bool:
@@ -132,6 +180,10 @@ class Group:
     """What the switch was last told, ``None`` when that is not known."""
     apply_again_s: float | None = None
     """When to tell it again after it refused."""
+    bfd: Mapping[str, BfdSetting] = field(default_factory=dict)
+    """The ports whose BFD we set, by name."""
+    bfd_again_s: float = 0.0
+    """After a failure, no setting before this."""
     version: int = 0
     live_version: int = 0
     slots_moved: int = 0
@@ -147,6 +199,21 @@ class Group:
         """Port numbers of the specification's ingress ports, those that the switch has."""
         ports = (self.ports.get(name) for name in self.spec.match.ingress)
         return tuple(port.number for port in ports if port is not None)
+
+    def port(self, name: str) -> Port | None:
+        """The port of that name, down where the group heeds liveness and it is not live."""
+        port = self.ports.get(name)
+        if port is None or not self.spec.health.heeds_liveness:
+            return port
+        return replace(port, up=port.up and port.live, silenced=port.up and not port.live)
+
+    def management_address(self, node: Node) -> str | None:
+        """Where the node is asked apart from the group's address; ``None`` when nobody knows."""
+        own, spec = node.address, self.spec
+        if node.index == PRIMARY_INDEX:
+            its_own = spec.address if spec.arp == "primary" else None
+            own = its_own if spec.primary.address is None else str(spec.primary.address)
+        return spec.management.address_of(node.index, own)
 
     def having(self, *states: State) -> Iterator[Node]:
         """The nodes in one of these states, by index."""

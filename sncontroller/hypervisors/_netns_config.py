@@ -67,3 +67,10 @@ class NetnsConfig(BaseModel):
                 f"address pool {self.addresses} is exhausted: it has none for index {index}"
             )
         return type(first)(number)
+
+    def known_address(self, index: int) -> str:
+        """The same as text; empty for an index that the pool has no address for any more."""
+        try:
+            return str(self.address_of(index))
+        except PermanentError:
+            return ""

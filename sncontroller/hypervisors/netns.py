@@ -214,6 +214,7 @@ class Netns:
             mac=node.tags.get(MAC, ""),
             status=status,
             detail=problem or f"namespace {node.port}",
+            address=self._config.known_address(int(node.tags[INDEX])),
         )
 
     def _listed(self, request: NodeRequest) -> NodeInfo:

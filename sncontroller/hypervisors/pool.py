@@ -188,6 +188,7 @@ class Pool:
             mac=tags.get(MAC, ""),
             status=NodeStatus.STARTING if working and problem else status,
             detail=problem or f"from the pool: port {allocation.record.name}",
+            address=tags.get(ADDRESS, ""),
         )
 
     def _index(self, allocation: _Allocation) -> int:

@@ -71,6 +71,7 @@ class _Node(BaseModel):
     mac: str
     status: NodeStatus
     detail: str = ""
+    address: str = ""
 
     @property
     def info(self) -> NodeInfo:

@@ -100,6 +100,10 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield from _family(f"node_{name}", "gauge", text)
         for labels, node in _nodes(status):
             yield from _known(f"node_{name}", labels, read(node))
+    yield from _family("node_signal", "gauge", "A signal of the node's load, by its name.")
+    for labels, node in _nodes(status):
+        for name, value in node["signals"].items():
+            yield from _known("node_signal", labels | {"signal": name}, value)
     yield from _family("node_state", "gauge", "1 for the state the node is in, 0 for the others.")
     for labels, node in _nodes(status):
         for state in STATES:

@@ -77,7 +77,9 @@ def _node(group: Group, node: Node, slots: int) -> dict[str, Any]:
         "slots": slots,
         "load": None if node.load is None else node.load.value,
         "load_signal": None if node.load is None else node.load.signal,
-        "signals": node.rates.signals(),
+        "load_unknown": [] if node.load is None else list(node.load.unknown),
+        "signals": dict(node.signals),
+        "reports": [source.trouble or "ok" for source in node.sources],
         "health": {
             "verdict": node.health.verdict.value,
             "detail": node.health.detail,

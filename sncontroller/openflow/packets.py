@@ -1,4 +1,4 @@
-"""Probe packets as bytes: ``encoded`` and ``decoded`` between ``core.probe.Frame`` and Ethernet.
+"""Probe packets as bytes: ``encoded`` and ``decoded`` between ``core.frames.Frame`` and Ethernet.
 
 Owns the wire formats, with ryu.lib.packet's headers. What comes in was written by strangers:
 ``decoded`` takes any bytes and never raises, loops or guesses; it does not check checksums, because
@@ -15,7 +15,7 @@ from ryu.lib.packet import arp, ethernet, icmp, ipv4, packet, tcp, udp, vlan
 from ryu.lib.packet.ether_types import ETH_TYPE_8021Q, ETH_TYPE_ARP, ETH_TYPE_IP
 from ryu.lib.packet.in_proto import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
 
-from sncontroller.core.probe import (
+from sncontroller.core.frames import (
     WINDOW,
     Arp,
     ArpOp,
@@ -59,18 +59,6 @@ def decoded(data: bytes) -> Frame | None:
         return _frame(data)
     except (ValueError, struct.error, IndexError, AssertionError, TypeError):
         return None
-
-
-def arp_reply(request: Frame, mac: str) -> Frame | None:
-    """The answer that the address asked for in ``request`` is at ``mac``; ``None`` if nothing asks.
-
-    An address probe (sender 0.0.0.0) is answered, too: it asks whether the address is taken.
-    """
-    asked = request.packet
-    if not isinstance(asked, Arp) or asked.op is not ArpOp.REQUEST:
-        return None
-    answer = Arp(ArpOp.REPLY, mac, asked.target, asked.sender, asked.sender_mac)
-    return Frame(mac, asked.sender_mac, answer, request.vlan_id)
 
 
 def _arp_layers(value: Arp) -> tuple[object, ...]:

@@ -24,6 +24,7 @@ _ALL = Match(())
 _PACKET_OUT, _MULTIPART_REQUEST, _BARRIER_REQUEST, _EXPERIMENTER = 13, 18, 20, 4
 _ONF, _BUNDLE_CONTROL = 0x4F4E4600, 2300
 _PORT_DOWN = _LINK_DOWN = 1
+_LIVE = 4
 _UNKNOWN_COUNT = 0xFFFF_FFFF_FFFF_FFFF
 
 _MULTIPART = struct.Struct("!HH4x")  # type, flags
@@ -120,7 +121,8 @@ def ports(body: bytes) -> Iterator[Port]:
 def port(number: int, mac: str, name: bytes, config: int, state: int) -> Port:
     """A port from its description's fields."""
     up = not config & _PORT_DOWN and not state & _LINK_DOWN
-    return Port(number, name.rstrip(b"\0").decode(errors="replace"), mac, up)
+    text = name.rstrip(b"\0").decode(errors="replace")
+    return Port(number, text, mac, up, live=bool(state & _LIVE))
 
 
 def port_drops(body: bytes) -> Iterator[tuple[int, int | None]]:

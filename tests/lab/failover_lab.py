@@ -355,22 +355,24 @@ class Lab:
 
 
 @contextmanager
-def running(directory: Path, nodes: int = 3, **changes: Any) -> Iterator[Lab]:
+def running(
+    directory: Path, nodes: int = 3, lab: type[Lab] | None = None, **changes: Any
+) -> Iterator[Lab]:
     """A group of that many nodes, all active; at the end the proof that all is well, and nothing.
 
-    ``changes`` replace sections of the group's configuration.
+    ``changes`` replace sections of the group's configuration; ``lab`` may be another kind of it.
     """
     before = snapshot(Scope((directory,), (f"SNCONTROLLER_NODE=failover-{os.getpid()}/",)))
     names = set(namespaces())
     scaling = {"policy": "manual", "min": 1, "max": 6, "nodes": nodes}
     with ExitStack() as stack:
         stack.callback(_remove_all_but, names)
-        lab = Lab(directory, stack, {"scaling": scaling, **changes})
-        lab.controller.start()
-        lab.active(*(f"{GROUP}-{i}" for i in range(1, nodes + 1)))
-        lab.consistent()
-        yield lab
-        lab.quit()
+        made = (lab or Lab)(directory, stack, {"scaling": scaling, **changes})
+        made.controller.start()
+        made.active(*(f"{GROUP}-{i}" for i in range(1, nodes + 1)))
+        made.consistent()
+        yield made
+        made.quit()
     shutil.rmtree(directory / "nodes", ignore_errors=True)
     assert leftovers(before) == ()
 

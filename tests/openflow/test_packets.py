@@ -21,31 +21,30 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sncontroller.core.health import Health, HealthSpec, Verdict, initial, observe
-from sncontroller.core.probe import (
+from sncontroller.core.frames import (
     MSS,
-    UNSPECIFIED,
-    Action,
     Arp,
     ArpOp,
     Echo,
     Frame,
     Packet,
-    Prober,
-    ProbeState,
-    Received,
-    Resolved,
-    Resolver,
-    Result,
-    Send,
-    Target,
     Tcp,
     TcpFlag,
-    Tick,
     Udp,
     Unreachable,
 )
-from sncontroller.openflow.packets import arp_reply, decoded, encoded
+from sncontroller.core.health import Health, HealthSpec, Verdict, initial, observe
+from sncontroller.core.probe import (
+    Action,
+    Prober,
+    ProbeState,
+    Received,
+    Result,
+    Send,
+    Target,
+    Tick,
+)
+from sncontroller.openflow.packets import decoded, encoded
 
 ADDRESS, SOURCE, OWN = map(IPv4Address, ("10.99.0.10", "10.99.0.254", "10.99.0.101"))
 NODE_MAC, OUR_MAC = "02:53:00:a1:00:02", "02:53:00:a1:00:00"
@@ -184,15 +183,6 @@ def test_ports_of_other_protocols_are_not_read_as_those(port: int) -> None:
         assert decoded(encoded(frame)) == frame
 
 
-def test_arp_answer() -> None:
-    """Requests are answered to the asker in its VLAN, probes as well; nothing else is."""
-    asked = Frame(NODE_MAC, "ff:ff:ff:ff:ff:ff", Arp(ArpOp.REQUEST, NODE_MAC, OWN, SOURCE), 7)
-    answer = Arp(ArpOp.REPLY, OUR_MAC, SOURCE, OWN, NODE_MAC)
-    assert arp_reply(asked, OUR_MAC) == Frame(OUR_MAC, NODE_MAC, answer, 7)
-    assert arp_reply(Frame(NODE_MAC, OUR_MAC, answer), OUR_MAC) is None
-    assert arp_reply(Frame(NODE_MAC, OUR_MAC, DATAGRAM), OUR_MAC) is None
-
-
 # A real node: a namespace with Linux's own stack, and real processes
 
 SERVICE = """
@@ -286,10 +276,10 @@ class Node:
 
     def answer(self, request: Frame) -> None:
         """Answer ARP for SOURCE only: the group's address and others are not on this wire."""
-        reply = arp_reply(request, OUR_MAC)
-        assert reply is not None
-        if isinstance(reply.packet, Arp) and reply.packet.sender == SOURCE:
-            self.wire.send(encoded(reply))
+        asked = request.packet
+        if isinstance(asked, Arp) and asked.target == SOURCE:
+            reply = Arp(ArpOp.REPLY, OUR_MAC, SOURCE, asked.sender, asked.sender_mac)
+            self.wire.send(encoded(Frame(OUR_MAC, asked.sender_mac, reply)))
 
     def probe(self, spec: HealthSpec, times: int, port: int = 80) -> list[Result]:
         """The results of ``times`` probes in real time."""
@@ -502,17 +492,3 @@ def test_connection_of_an_earlier_controller_is_cleared(node: Node) -> None:
         results += [action for action in actions if isinstance(action, Result)]
     assert results[-1].ok
     assert node.sockets() == ""
-
-
-@pytest.mark.parametrize("source", [UNSPECIFIED, SOURCE])
-def test_primary_is_found_by_arp(node: Node, source: IPv4Address) -> None:
-    """A node with the address on its interface says where it is, to nobody's address as well."""
-    search = Resolver(OWN, OUR_MAC, source, retry_s=0.2)
-    state, found = search.start(time.monotonic()), tuple[Resolved, ...]()
-    while not found:
-        packet = node.receive(state.wake_s)
-        event = Tick() if packet is None else Received(packet, 5)
-        state, actions = search.step(state, event, time.monotonic())
-        node.send(actions)
-        found = tuple(action for action in actions if isinstance(action, Resolved))
-    assert found == (Resolved(NODE_MAC, 5),)

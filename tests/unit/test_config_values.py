@@ -91,7 +91,7 @@ from tests.unit.configs import GROUP, OTHER, README, changed, problems, told, wr
         ),
         (
             {"health": {"kind": "tpc"}},
-            "health.kind: must be none, arp, icmp, tcp, udp or http, not 'tpc'; "
+            "health.kind: must be none, arp, icmp, tcp, udp, http or bfd, not 'tpc'; "
             "did you mean 'tcp'?",
         ),
         (
@@ -106,7 +106,7 @@ from tests.unit.configs import GROUP, OTHER, README, changed, problems, told, wr
         (
             {"capacity": {}},
             "capacity: name at least one capacity: new_flows_per_s, packets_per_s, bits_per_s, "
-            "active_flows, port_drops_per_s or reports",
+            "active_flows, port_drops_per_s, probe_latency_s or reports",
         ),
         (
             {"balance": {"kind": "weighted", "weights": {"x": 1}}},

@@ -106,6 +106,11 @@ def test_every_problem_is_reported_at_its_own_path() -> None:
         ({"kind": "http", "source": "10.0.0.254", "path": "/a\r\nX: y"}, "path"),
         ({"kind": "http", "source": "10.0.0.254", "host": "a\n"}, "host"),
         ({"kind": "http", "source": "10.0.0.254", "expect_status": [200, 999]}, "expect_status.1"),
+        ({"kind": "http", "source": "10.0.0.254", "expect_status": "299-200"}, "expect_status.0"),
+        ({"kind": "http", "source": "10.0.0.254", "expect_status": "2xx"}, "expect_status.0"),
+        ({"kind": "icmp", "via": "controller"}, "via"),
+        ({"kind": "tcp", "via": "wire"}, "via"),
+        ({"kind": "bfd", "path": "/x"}, "path"),
         ({"interval_s": 0.05}, "interval_s"),
         ({"interval_s": "nan"}, "interval_s"),
         ({"interval_s": "soon", "timeout_s": 2}, "interval_s"),
@@ -133,7 +138,13 @@ def test_section_has_a_json_schema() -> None:
 
 @pytest.mark.parametrize(
     ("given_statuses", "good", "bad"),
-    [(None, 301, 404), (401, 401, 200), ([200, 503], 503, 301)],
+    [
+        (None, 301, 404),
+        (401, 401, 200),
+        ([200, 503], 503, 301),
+        ("200-299", 299, 300),
+        (["404", "200 - 204"], 404, 205),
+    ],
 )
 def test_accepted_statuses(given_statuses: Any, good: int, bad: int) -> None:
     """Without a list every 2xx and 3xx is good, with one only what it names."""

@@ -160,7 +160,11 @@ CAPACITY = CapacitySpec(new_flows_per_s=100, bits_per_s=1000, reports={"cpu": 0.
     [
         (Rates(new_flows_per_s=50, bits_per_s=900), None, Load(0.9, "bits_per_s")),
         (Rates(new_flows_per_s=50), {"cpu": 0.6}, Load(0.6 / 0.8, "cpu")),
-        (Rates(new_flows_per_s=300), {"cpu": None, "queue": 10}, Load(3.0, "new_flows_per_s")),
+        (
+            Rates(new_flows_per_s=300),
+            {"cpu": None, "queue": 10},
+            Load(3.0, "new_flows_per_s", ("cpu",)),
+        ),
         (Rates(new_flows_per_s=0.0), {}, Load(0.0, "new_flows_per_s")),
         (Rates(packets_per_s=10**9), {"disk": 1.0}, None),
         (Rates(), {"cpu": None}, None),

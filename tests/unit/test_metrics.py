@@ -19,6 +19,7 @@ NODE: dict[str, Any] = {
         "bits_per_s": 1e9,
         "active_flows": 3,
         "port_drops_per_s": 0.0,
+        "cpu": 0.75,
     },
     "health": {"latency_s": 0.001},
     "since_s": 1700000000.5,
@@ -53,6 +54,8 @@ def test_every_number_has_its_series() -> None:
     assert found['sncontroller_group_slots_moved_total{group="web"}'] == 7
     assert found[f"sncontroller_node_load{node}"] == 0.25
     assert found[f"sncontroller_node_bits_per_second{node}"] == 1e9
+    cpu = '{group="web",node="web-1",role="primary",signal="cpu"}'
+    assert found[f"sncontroller_node_signal{cpu}"] == 0.75
     assert found[f"sncontroller_node_probe_latency_seconds{node}"] == 0.001
 
 

@@ -11,33 +11,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sncontroller.core.health import HealthSpec
-from sncontroller.core.probe import (
-    BROADCAST_MAC,
+from sncontroller.core.frames import (
     MSS,
     UNSPECIFIED,
-    Action,
     Arp,
     ArpOp,
     Echo,
-    Event,
-    Frame,
     Packet,
+    Tcp,
+    TcpFlag,
+    Udp,
+    Unreachable,
+)
+from sncontroller.core.health import HealthSpec
+from sncontroller.core.probe import (
+    Action,
+    Call,
+    Event,
+    Heard,
     Phase,
     Prober,
     ProbeState,
     Received,
-    Resolved,
-    Resolver,
-    ResolveState,
     Result,
     Send,
     Target,
-    Tcp,
-    TcpFlag,
     Tick,
-    Udp,
-    Unreachable,
 )
 
 ADDRESS, SOURCE, OWN = map(IPv4Address, ("10.0.0.10", "10.0.0.254", "10.0.0.103"))
@@ -173,7 +172,7 @@ def test_failing_node_is_asked_every_timeout() -> None:
     probe = prober("icmp")
     state, first = begun(probe)
     state, actions = probe.step(state, Tick(), 0.5)
-    assert actions[0] == Result(3, False, "no answer within 0.5 s", 0.5)
+    assert actions[0] == Result(3, False, "no answer within 0.5 s", 0.5, silent=True)
     (second,) = sent(actions)
     assert (state.wake_s, state.count, second != first) == (1.0, 2, True)
 
@@ -520,6 +519,37 @@ def test_http_other_packets_while_connected() -> None:
     assert http.probe.step(http.state, Received(error), 0.1) == (http.state, ())
 
 
+# By the controller itself
+
+
+def test_calls_are_timed_as_probes_are() -> None:
+    """A question, an answer, a pause; what the answer took is what the shell measured."""
+    probe = prober("tcp", via="controller", source=None)
+    state, actions = probe.step(probe.start(0.0), Tick(), 0.0)
+    assert actions == (Call(0.0),)
+    assert state.wake_s == 0.5
+    state, actions = probe.step(state, Heard(0.0, True, "port 80 accepts", 0.02), 0.1)
+    assert actions == (Result(3, True, "port 80 accepts", 0.02),)
+    assert (state.phase, state.wake_s) == (Phase.IDLE, 1.0)
+    state, _ = probe.step(state, Tick(), 1.0)
+    state, actions = probe.step(state, Heard(1.0, False, "port 80 refuses", 0.01), 1.1)
+    assert actions == (Result(3, False, "port 80 refuses", 0.01),)
+    assert state.wake_s == 1.5
+
+
+def test_calls_that_are_not_answered_fail_and_are_repeated() -> None:
+    """In one step, with nothing to hang up; the late answer and packets change nothing."""
+    probe = prober("http", via="controller", source=None)
+    state, _ = probe.step(probe.start(0.0), Tick(), 0.0)
+    state, actions = probe.step(state, Tick(), 0.5)
+    assert actions == (Result(3, False, "no answer within 0.5 s", 0.5, silent=True), Call(0.5))
+    late = Heard(0.0, True, "HTTP 200", 0.7)
+    assert probe.step(state, late, 0.7) == (state, ())
+    assert probe.step(state, Received(Udp(ADDRESS, SOURCE, 80, 1)), 0.7) == (state, ())
+    idle, _ = probe.step(state, Heard(0.5, True, "HTTP 200", 0.2), 0.7)
+    assert probe.step(idle, Heard(0.5, True, "HTTP 200", 0.2), 0.8) == (idle, ())
+
+
 # Anything at all
 
 ADDRESSES = st.sampled_from([ADDRESS, SOURCE, OWN, UNSPECIFIED])
@@ -574,45 +604,3 @@ def test_random_events_never_raise(kind: str, data: st.DataObject) -> None:
 
 
 # Where the primary is
-
-
-def test_resolver_asks_until_answered_then_now_and_then() -> None:
-    """Who-has goes to everybody each second; the answer is told once, and asked again later."""
-    search = Resolver(ADDRESS, OUR_MAC)
-    state, actions = search.step(search.start(10.0), Tick(), 10.0)
-    asked = Arp(ArpOp.REQUEST, OUR_MAC, UNSPECIFIED, ADDRESS)
-    assert actions == (Send(Frame(OUR_MAC, BROADCAST_MAC, asked)),)
-    assert search.step(state, Tick(), 10.5) == (state, ())
-    assert search.step(state, Tick(), 11.0)[1] == actions
-    answer = Arp(ArpOp.REPLY, MAC, ADDRESS, UNSPECIFIED, OUR_MAC)
-    state, actions = search.step(state, Received(answer, 5), 11.1)
-    assert actions == (Resolved(MAC, 5),)
-    assert state == ResolveState(41.1, MAC, 5)
-    assert search.step(state, Received(answer, 5), 12.0)[1] == ()
-
-
-def test_resolver_tells_when_the_address_moved() -> None:
-    """Another port or hardware address is news."""
-    search = Resolver(ADDRESS, OUR_MAC, SOURCE, vlan_id=9)
-    state = ResolveState(0.0, MAC, 5)
-    answer = Arp(ArpOp.REPLY, MAC, ADDRESS, SOURCE, OUR_MAC)
-    assert search.step(state, Received(answer, 6), 1.0)[1] == (Resolved(MAC, 6),)
-    moved = replace(answer, sender_mac=OTHER_MAC)
-    assert search.step(state, Received(moved, 5), 1.0)[1] == (Resolved(OTHER_MAC, 5),)
-    (action,) = search.step(state, Tick(), 1.0)[1]
-    assert isinstance(action, Send)
-    assert action.frame.vlan_id == 9
-
-
-def test_resolver_ignores_what_is_no_answer() -> None:
-    """Requests, answers for other addresses and other packets say nothing."""
-    search = Resolver(ADDRESS, OUR_MAC)
-    state = search.start(0.0)
-    answer = Arp(ArpOp.REPLY, MAC, ADDRESS, UNSPECIFIED, OUR_MAC)
-    others: list[Packet] = [
-        replace(answer, op=ArpOp.REQUEST),
-        replace(answer, sender=OWN),
-        Udp(ADDRESS, SOURCE, 80, 1, b""),
-    ]
-    for packet in others:
-        assert search.step(state, Received(packet, 1), 1.0) == (state, ())

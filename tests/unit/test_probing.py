@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+import pytest
+
 from sncontroller.core import events as ev
-from sncontroller.core import probe, probing
+from sncontroller.core import frames, probing
 from sncontroller.core.group import due_s
 from sncontroller.core.health import HealthSpec
 from sncontroller.core.layout import Index, port_name
 from sncontroller.core.lifecycle import State
+from sncontroller.core.load import CapacitySpec
 from sncontroller.core.model import PrimarySpec
+from sncontroller.core.report import ManagementSpec
+from sncontroller.core.scaling import ManualSpec
 from tests.unit.world import World
 
 TCP = HealthSpec.model_validate({"kind": "tcp", "source": "10.0.0.250", "interval_s": 1})
@@ -33,10 +38,10 @@ class Probed(World):
 
     def _answer(self, sent: ev.Transmit) -> None:
         packet = sent.frame.packet
-        reply: probe.Packet | None = None
-        if isinstance(packet, probe.Arp) and self.arp is not None:
-            reply = probe.Arp(probe.ArpOp.REPLY, self.arp, packet.target, packet.sender)
-        if isinstance(packet, probe.Tcp) and packet.flags == probe.TcpFlag.SYN:
+        reply: frames.Packet | None = None
+        if isinstance(packet, frames.Arp) and self.arp is not None:
+            reply = frames.Arp(frames.ArpOp.REPLY, self.arp, packet.target, packet.sender)
+        if isinstance(packet, frames.Tcp) and packet.flags == frames.TcpFlag.SYN:
             reply = replace(
                 packet,
                 src=packet.dst,
@@ -45,10 +50,10 @@ class Probed(World):
                 dst_port=packet.src_port,
                 seq=1,
                 ack=packet.seq + 1,
-                flags=probe.TcpFlag.SYN | probe.TcpFlag.ACK,
+                flags=frames.TcpFlag.SYN | frames.TcpFlag.ACK,
             )
         if reply is not None and sent.port not in self.dead:
-            frame = probe.Frame(sent.frame.eth_dst, sent.frame.eth_src, reply)
+            frame = frames.Frame(sent.frame.eth_dst, sent.frame.eth_src, reply)
             self.give(ev.Answer(7, self.spec.zone, sent.port, frame))
 
     def silence(self, *indexes: int) -> None:
@@ -151,8 +156,8 @@ def test_the_primarys_port_is_asked_for() -> None:
     assert world.states() == {1: State.BOOTING}
     (asked,) = [c for c in world.sent if isinstance(c, ev.Transmit)]
     assert asked.port == probing.FLOOD
-    arp = probe.Arp(probe.ArpOp.REPLY, mac, IPv4Address("10.0.0.10"), TCP.source)
-    world.give(ev.Answer(7, world.spec.zone, 1, probe.Frame(mac, "ff:ff:ff:ff:ff:ff", arp)))
+    arp = frames.Arp(frames.ArpOp.REPLY, mac, IPv4Address("10.0.0.10"), TCP.source)
+    world.give(ev.Answer(7, world.spec.zone, 1, frames.Frame(mac, "ff:ff:ff:ff:ff:ff", arp)))
     assert world.states() == {1: State.ACTIVE}
     assert world.group.nodes[Index(1)].port_name == "vm1"
     assert world.consistent()
@@ -163,8 +168,8 @@ def test_an_answer_from_a_strange_port_is_nobodys() -> None:
     world = Probed()
     world.connect()
     before = world.group
-    arp = probe.Arp(probe.ArpOp.REPLY, "02:00:00:00:00:bb", IPv4Address("10.0.0.10"), TCP.source)
-    frame = probe.Frame("02:00:00:00:00:bb", "ff:ff:ff:ff:ff:ff", arp)
+    arp = frames.Arp(frames.ArpOp.REPLY, "02:00:00:00:00:bb", IPv4Address("10.0.0.10"), TCP.source)
+    frame = frames.Frame("02:00:00:00:00:bb", "ff:ff:ff:ff:ff:ff", arp)
     world.give(ev.Answer(7, world.spec.zone, 99, frame))
     assert world.group.nodes == before.nodes
 
@@ -234,10 +239,115 @@ def test_the_switch_announces_the_address_of_a_dead_primary() -> None:
     assert floods
     assert kinds.index(ev.Apply) < world.sent.index(floods[0])
     said = floods[0].frame.packet
-    assert isinstance(said, probe.Arp)
+    assert isinstance(said, frames.Arp)
     assert said.sender == said.target == IPv4Address("10.0.0.10")
     assert said.sender_mac == world.group.nodes[Index(1)].mac
     world.wait(4, every=0.2)
     world.sent.clear()
     world.scale(3).wait(5, every=0.2)
     assert not [c for c in world.sent if isinstance(c, ev.Transmit) and c.port == probing.FLOOD]
+
+
+# Over a management network ------------------------------------------------------------------------
+
+CALLED = HealthSpec.model_validate({"kind": "tcp", "via": "controller", "interval_s": 1})
+ADDRESSES = ManagementSpec.model_validate({"address": "192.168.9.0+index"})
+
+
+class Called(World):
+    """A world whose nodes answer the controller over a management network."""
+
+    def __init__(self, health: HealthSpec = CALLED, **changes: object) -> None:
+        super().__init__(**{"health": health, "management": ADDRESSES, **changes})
+        self.says: dict[int, tuple[bool, str] | None] = {}
+        """What nodes answer; ``None`` for nothing."""
+
+    def _carry_out(self, command: ev.Command) -> None:
+        super()._carry_out(command)
+        if isinstance(command, ev.AskNode):
+            said = self.says.get(int(command.index), (True, "port 80 accepts"))
+            if said is not None:
+                key = (command.zone, command.index, command.asked_s)
+                self.give(ev.Heard(*key, *said, 0.02))
+
+
+def test_the_controller_asks_the_nodes_themselves() -> None:
+    """At their management addresses and the service's port; no packet goes out of a port."""
+    world = Called(scaling=ManualSpec(max=6, nodes=2))
+    world.connect().poll().wait(5, every=0.2)
+    asked = {(c.address, c.port) for c in world.sent if isinstance(c, ev.AskNode)}
+    assert asked == {("192.168.9.1", 80), ("192.168.9.2", 80)}
+    assert not [c for c in world.sent if isinstance(c, ev.Transmit)]
+    assert world.states() == {1: State.ACTIVE, 2: State.ACTIVE}
+    assert world.group.nodes[Index(2)].latency_s == 0.02
+
+
+@pytest.mark.parametrize(
+    ("said", "why"), [(None, "no answer within 0.7 s"), ((False, "port 80 refuses"), "refuses")]
+)
+def test_a_node_that_does_not_answer_the_controller_is_taken_out(
+    said: tuple[bool, str] | None, why: str
+) -> None:
+    """Within the same time as one that is probed through the switch; and it comes back."""
+    world = Called(scaling=ManualSpec(max=6, nodes=3))
+    world.connect().poll().wait(5, every=0.2)
+    world.says = {3: said}
+    world.wait(CALLED.interval_s * CALLED.fall + 0.2, every=0.05)
+    assert world.states()[3] is State.FAILED
+    assert why in world.group.nodes[Index(3)].reason
+    world.says = {}
+    world.wait(5, every=0.2)
+    assert world.states()[3] is State.ACTIVE
+
+
+def test_without_a_management_address_a_node_does_not_serve() -> None:
+    """Its probes fail, and say why."""
+    world = Called(management=ManagementSpec(), scaling=ManualSpec(max=6, nodes=2))
+    world.connect().poll().wait(5, every=0.2)
+    assert world.states() == {1: State.ACTIVE, 2: State.PROBING}
+    assert world.group.nodes[Index(2)].health.detail == "its management address is not known"
+
+
+def test_answers_for_nobody_and_late_ones_change_nothing() -> None:
+    """A node that is gone, a question that was given up."""
+    world = Called()
+    world.connect().wait(3, every=0.2)
+    asked = [c for c in world.sent if isinstance(c, ev.AskNode)]
+    before = world.group.nodes[Index(1)].health
+    for index, at in ((Index(9), asked[-1].asked_s), (Index(1), asked[0].asked_s)):
+        world.give(ev.Heard(world.spec.zone, index, at, False, "late", 1.0))
+    assert world.group.nodes[Index(1)].health.bad == before.bad == 0
+
+
+# Latency as load ----------------------------------------------------------------------------------
+
+
+def test_probe_latency_is_load() -> None:
+    """A node that answers late is loaded; one that answers in time is not."""
+    world = Called(capacity=CapacitySpec(probe_latency_s=0.04))
+    world.connect()
+    for _ in range(10):
+        world.wait(1, every=0.2).poll()
+    load = world.group.nodes[Index(1)].load
+    assert load is not None
+    assert (load.signal, round(load.value, 3)) == ("probe_latency_s", 0.5)
+    world.says = {1: None}
+    for _ in range(10):
+        world.wait(1, every=0.2).poll()
+    load = world.group.nodes[Index(1)].load
+    assert load is not None
+    assert load.value > 5
+
+
+def test_latency_that_nobody_measured_is_unknown() -> None:
+    """A refusal is quick and says nothing about load; what was measured is forgotten in time."""
+    world = Called(capacity=CapacitySpec(probe_latency_s=0.04, bits_per_s=1000))
+    world.connect()
+    for _ in range(5):
+        world.wait(1, every=0.2).poll()
+    world.says = {1: (False, "port 80 refuses")}
+    for _ in range(10):
+        world.wait(1, every=0.2).poll()
+    load = world.group.nodes[Index(1)].load
+    assert load is not None
+    assert (load.signal, load.unknown) == ("bits_per_s", ("probe_latency_s",))

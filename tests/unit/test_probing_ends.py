@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from sncontroller.core import events as ev
-from sncontroller.core import probe as frames
+from sncontroller.core import frames
 from sncontroller.core.health import BreakerState, adopted, fit, initial
 from sncontroller.core.layout import Index
 from sncontroller.core.lifecycle import State

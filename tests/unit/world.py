@@ -61,6 +61,8 @@ class World:
         self._inbox: deque[ev.Event] = deque()
         self.portless = False
         """Whether nodes come without a port."""
+        self.address = ""
+        """What the plugin says of a node's own address."""
         self.silent = False
         """Whether hypervisor calls get no answer."""
 
@@ -168,7 +170,8 @@ class World:
             message, permanent = self.errors.pop(0)
             self._result(ev.Call.START, request.name, error=message, permanent=permanent)
             return
-        info = NodeInfo(request.name, request.index, request.port, request.mac, NodeStatus.RUNNING)
+        what = (request.name, request.index, request.port, request.mac, NodeStatus.RUNNING)
+        info = NodeInfo(*what, address=self.address)
         self.nodes[info.name] = info
         if self.portless:
             self._result(ev.Call.START, request.name, (info,))

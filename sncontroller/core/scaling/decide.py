@@ -44,7 +44,8 @@ def decide(
     """How many nodes to have at ``now``, and the memory for the next call.
 
     Call it at every poll, with loads of that poll. Without any known load the number stays; with
-    some unknown it does not shrink. The result is always within the spec's ``min`` and ``max``.
+    some unknown, or known in part, it does not shrink. The result is always within the spec's
+    ``min`` and ``max``.
     """
     measured = _measured(observation)
     if measured is not None:
@@ -78,7 +79,7 @@ def _measured(observation: Observation) -> _Measured | None:
         return None
     mean = sum(known) / len(known)
     nodes = max(observation.serving, len(known))
-    return _Measured(mean * nodes, mean, len(known) == nodes)
+    return _Measured(mean * nodes, mean, len(known) == nodes and observation.complete)
 
 
 def _observed(

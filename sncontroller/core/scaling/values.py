@@ -32,6 +32,8 @@ class Observation:
     """Measured time from request to rotation; None before the first."""
     override: int | None = None
     """What an operator asked for; None for automatic."""
+    complete: bool = True
+    """Whether every signal of the known loads is known; a load may be higher where one is not."""
 
 
 @dataclass(frozen=True, slots=True)
