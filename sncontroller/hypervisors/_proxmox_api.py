@@ -7,8 +7,7 @@ told apart by words, which were read in its sources (qemu-server, pve-guest-comm
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,13 +17,11 @@ from urllib.parse import quote
 
 import requests
 
+from sncontroller.hypervisors._waiting import moments
 from sncontroller.hypervisors.base import HypervisorError, PermanentError, TransientError
 
-__all__ = ["AbsentError", "Api", "TakenError", "Vm", "moments"]
+__all__ = ["AbsentError", "Api", "TakenError", "Vm"]
 
-POLL_FIRST_S: Final = 0.1
-POLL_MAX_S: Final = 2.0
-POLL_GROWTH: Final = 1.5
 _SAID_MAX: Final = 300
 _TAKEN: Final = ("config file already exists", "already exists on node", "File exists")
 _ABSENT: Final = (".conf' does not exist",)
@@ -202,16 +199,6 @@ class _as_promised:  # noqa: N801 - reads as a word
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ValueError | KeyError | TypeError | AttributeError):
             raise TransientError(f"{self._what}: no answer of Proxmox VE: {error}") from error
-
-
-def moments(seconds: float) -> Iterator[None]:
-    """At once, and then again and again with growing pauses, until the time is over."""
-    deadline, pause = time.monotonic() + seconds, POLL_FIRST_S
-    yield
-    while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(pause, left))
-        pause = min(pause * POLL_GROWTH, POLL_MAX_S)
-        yield
 
 
 def _path(host: str, vmid: int) -> str:

@@ -12,7 +12,6 @@ It was run against a stand-in of the API, not on a cloud: ``docs/plugins.md``.
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from sncontroller.hypervisors._openstack_cloud import (
 )
 from sncontroller.hypervisors._ovsdb import Ovsdb
 from sncontroller.hypervisors._ownership import Ownership, ownership
+from sncontroller.hypervisors._waiting import moments
 from sncontroller.hypervisors._words import PLACEHOLDERS, replaced
 from sncontroller.hypervisors.base import (
     PROTOCOL_VERSION,
@@ -51,9 +51,6 @@ CONTROLLER, GROUP, NODE, INDEX = (
 )
 PORT_NAME_MAX: Final = 14
 """Nova names a server's interface after its port's id, cut to this length."""
-POLL_FIRST_S: Final = 0.1
-POLL_MAX_S: Final = 2.0
-POLL_GROWTH: Final = 1.5
 
 _STATUS: Final = {
     "ACTIVE": NodeStatus.RUNNING,
@@ -351,7 +348,7 @@ class OpenStack:
 
     def _until_active(self, request: NodeRequest) -> NodeInfo:
         """The node as soon as it runs; one that does not come up in time is removed."""
-        for _ in _moments(self._config.wait_s):
+        for _ in moments(self._config.wait_s):
             found = self._nodes(request.name)
             if not found:
                 raise TransientError(f"{request.name} vanished while it was started")
@@ -381,7 +378,7 @@ class OpenStack:
         left = list(servers)
         for server in left:
             self._cloud.delete_server(server)
-        for _ in _moments(self._config.wait_s):
+        for _ in moments(self._config.wait_s):
             left = [server for server in left if self._cloud.server(server) is not None]
             if not left:
                 return
@@ -425,16 +422,6 @@ def _tags(server: Server) -> Ownership | None:
         return Ownership(Owner(said[CONTROLLER], said[GROUP]), said[NODE], int(said[INDEX]), "")
     except (KeyError, ValueError):
         return None
-
-
-def _moments(seconds: float) -> Iterator[None]:
-    """At once, and then again and again with growing pauses, until the time is over."""
-    deadline, pause = time.monotonic() + seconds, POLL_FIRST_S
-    yield
-    while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(pause, left))
-        pause = min(pause * POLL_GROWTH, POLL_MAX_S)
-        yield
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sncontroller.hypervisors import _addresses
 from sncontroller.hypervisors._ovsdb import Ovsdb
 from sncontroller.hypervisors._ownership import Ownership, ownership
-from sncontroller.hypervisors._proxmox_api import AbsentError, Api, TakenError, Vm, moments
+from sncontroller.hypervisors._proxmox_api import AbsentError, Api, TakenError, Vm
+from sncontroller.hypervisors._waiting import moments
 from sncontroller.hypervisors.base import (
     PROTOCOL_VERSION,
     HypervisorError,

@@ -278,9 +278,9 @@ class Running:
         """All that is known of one thing."""
         return requests.get(f"{self.url}/_lab/details", {"name": name}, timeout=10).json()
 
-    def requests(self) -> dict[str, int]:
+    def requests(self) -> Counter[str]:
         """How often each request was made."""
-        return dict(requests.get(f"{self.url}/_lab/requests", timeout=10).json())
+        return Counter(requests.get(f"{self.url}/_lab/requests", timeout=10).json())
 
     def do(self, what: str, **details: Any) -> None:
         """Let something happen behind the client's back."""

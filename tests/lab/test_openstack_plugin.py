@@ -332,8 +332,6 @@ class TestTrouble:
         with cloud.going_wrong(fault), pytest.raises(kind, match=message):
             plugin.start_node(node_request(2))
         assert cloud.objects() == before
-        plugin.start_node(node_request(2))
-        plugin.stop_node("web-2")
 
     def test_answer_that_is_lost_leaves_one_node(
         self, config: dict[str, Any], cloud: Running
@@ -438,11 +436,27 @@ class TestTrouble:
                 plugin.start_node(node_request(2))
             assert stuck.objects() == []
 
+    def test_server_that_vanishes_while_it_is_built(self, ovs: PrivateOvs, tmp_path: Path) -> None:
+        """Somebody else deleted it: the start ends and says so, and clears its port away."""
+        with (
+            running("openstack_standin", ovs, BRIDGE, build_s=3600) as stuck,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            plugin = plugin_of(section(tmp_path, stuck, ovs))
+            start = threads.submit(plugin.start_node, node_request(2))
+            while len(stuck.objects()) < 2:
+                time.sleep(0.02)
+            assert [info.status for info in plugin.list_nodes()] == [NodeStatus.STARTING]
+            stuck.do("delete server", server="contract.web-2")
+            with pytest.raises(TransientError, match=r"web-2: port .* has no server"):
+                start.result(timeout=30)
+            assert stuck.objects() == []
+
     def test_server_that_is_never_gone_keeps_its_port(
         self, ovs: PrivateOvs, tmp_path: Path
     ) -> None:
         """Its record stays, so that it is found and deleted later."""
-        with running("openstack_standin", ovs, BRIDGE, delete_s=1.0) as slow:
+        with running("openstack_standin", ovs, BRIDGE, delete_s=0.7) as slow:
             hasty = plugin_of(section(tmp_path, slow, ovs, wait_s=0.2))
             patient = plugin_of(section(tmp_path, slow, ovs))
             patient.start_node(node_request(2))

@@ -270,7 +270,6 @@ class TestTrouble:
             (Fault(CLONE, status=200, body="<html>"), TransientError, "no answer of Proxmox VE"),
             (Fault(CLONE, status=200, body={"data": None}), TransientError, "no task of Proxmox"),
             (Fault("resources", status=200, body={"data": 7}), TransientError, "no answer of"),
-            (Fault("GET .*/tasks/", status=200, body={"data": {}}), TransientError, "no answer of"),
             (Fault("POST .*/status/start", status=500, body=TIMED_OUT), TransientError, "timeout"),
         ],
     )
@@ -282,21 +281,26 @@ class TestTrouble:
         kind: type[Exception],
         message: str,
     ) -> None:
-        """The message has what was tried and the cluster's words, and it recovers."""
-        plugin = plugin_of(config)
+        """The message has what was tried and the cluster's words, and nothing is left."""
         with cluster.going_wrong(fault), pytest.raises(kind, match=message):
-            plugin.start_node(node_request(2))
-        started(plugin)
-        assert sorted(cluster.objects()) == ["running 1000", "vm 1000 contract.web-2"]
-        plugin.stop_node("web-2")
+            plugin_of(config).start_node(node_request(2))
+        assert cluster.objects() == []
 
-    @pytest.mark.parametrize("match", [CLONE, "PUT .*/config", "POST .*/status/start"])
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault(CLONE, reset=True),
+            Fault("PUT .*/config", reset=True),
+            Fault("POST .*/status/start", reset=True),
+            Fault("GET .*/tasks/", status=200, body={"data": {}}),
+        ],
+    )
     def test_answer_that_is_lost_leaves_one_node(
-        self, config: dict[str, Any], cluster: Running, match: str
+        self, config: dict[str, Any], cluster: Running, fault: Fault
     ) -> None:
-        """Done, and the connection broke before the answer: the next try makes it one node."""
+        """Done, and the connection broke before the answer: the next tries make it one node."""
         plugin = plugin_of(config)
-        with cluster.going_wrong(Fault(match, reset=True)), pytest.raises(TransientError):
+        with cluster.going_wrong(fault), pytest.raises(TransientError):
             plugin.start_node(node_request(2))
         started(plugin)
         assert sorted(cluster.objects()) == ["running 1000", "vm 1000 contract.web-2"]
@@ -393,9 +397,27 @@ class TestTrouble:
         cluster.do("unlock", vmid=1000)
         plugin.stop_node("web-2")
 
+    def test_vm_that_vanishes_while_it_is_made(
+        self, config: dict[str, Any], cluster: Running
+    ) -> None:
+        """Somebody else removed the clone before it was configured."""
+        with (
+            cluster.going_wrong(Fault("PUT .*/config", delay_s=0.5)),
+            ThreadPoolExecutor(1) as threads,
+        ):
+            configure = "PUT /api2/json/nodes/pve1/qemu/1000/config"
+            before = cluster.requests()[configure]
+            start = threads.submit(plugin_of(config).start_node, node_request(2))
+            while cluster.requests()[configure] == before:
+                time.sleep(0.02)
+            cluster.do("remove", vmid=1000)
+            with pytest.raises(TransientError, match=r"1000.conf' does not exist"):
+                start.result(timeout=30)
+        assert cluster.objects() == []
+
     def test_task_that_never_ends_is_transient(self, ovs: PrivateOvs, tmp_path: Path) -> None:
         """``wait_s`` ends the waiting; the clone is found and removed when it is done."""
-        with running("proxmox_standin", ovs, BRIDGE, task_s=1.0) as slow:
+        with running("proxmox_standin", ovs, BRIDGE, task_s=0.6) as slow:
             hasty = plugin_of(section(tmp_path, slow, ovs, wait_s=0.2))
             with pytest.raises(TransientError, match=r"task qmclone is not finished after 0\.2 s"):
                 hasty.start_node(node_request(2))
