@@ -15,23 +15,16 @@ import base64
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel
 
-from sncontroller.hypervisors import _addresses
-from sncontroller.hypervisors._openstack_cloud import (
-    Cloud,
-    ConflictError,
-    Port,
-    Server,
-    is_installed,
-)
+from sncontroller.hypervisors._openstack_cloud import Cloud, ConflictError, Port, Server
+from sncontroller.hypervisors._openstack_config import OpenStackConfig
 from sncontroller.hypervisors._ovsdb import Ovsdb
 from sncontroller.hypervisors._ownership import Ownership, ownership
 from sncontroller.hypervisors._waiting import moments
-from sncontroller.hypervisors._words import PLACEHOLDERS, replaced
+from sncontroller.hypervisors._words import replaced
 from sncontroller.hypervisors.base import (
     PROTOCOL_VERSION,
     HypervisorError,
@@ -64,86 +57,21 @@ _STATUS: Final = {
 """A server in any other state does not come up by itself."""
 
 
-class OpenStackConfig(BaseModel):
-    """The plugin's section of a group."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cloud: str = Field(min_length=1, description="Name of the cloud in clouds.yaml.")
-    clouds_file: Path | None = Field(
-        None, description="That file; where openstacksdk looks for it by default."
-    )
-    image: str = Field(min_length=1, description="Image, by name or id.")
-    flavor: str = Field(min_length=1, description="Flavor, by name or id.")
-    network: str = Field(min_length=1, description="Network of the ports, by name or id.")
-    addresses: str | None = Field(
-        None,
-        pattern=_addresses.PATTERN,
-        description="Own addresses, FIRST-LAST: index 2 has the first; Neutron's choice if absent.",
-    )
-    security_groups: tuple[str, ...] | None = Field(
-        None, description="Of the ports, by name or id; the project's default if absent."
-    )
-    port_security: bool = Field(
-        True, description="Whether Neutron filters what a node sends and gets."
-    )
-    key_name: str | None = Field(None, description="Key pair for logging in.")
-    user_data: Path | None = Field(
-        None, description=f"File for cloud-init; {PLACEHOLDERS} are replaced."
-    )
-    config_drive: bool = Field(False, description="Whether user data comes by a disk too.")
-    availability_zone: str | None = Field(
-        None, description="Where servers are made; ZONE:HOST names the host, for administrators."
-    )
-    server_group: str | None = Field(
-        None, description="Server group, by name or id; with affinity it keeps them on one host."
-    )
-    ovsdb: str | None = Field(
-        None,
-        pattern="^(unix|tcp|ssl):",
-        description="OVSDB remote of the host's switch: the port is found by its iface-id.",
-    )
-    port_prefix: str = Field(
-        "tap",
-        pattern="^[a-z]{3}$",
-        description="Without ovsdb: tap, qvo (hybrid plug) or vhu (vhost-user), and the port's id.",
-    )
-    timeout_s: float = Field(30.0, gt=0, le=600, description="Each request must end in this time.")
-    wait_s: float = Field(
-        300.0, gt=0, le=3600, description="A server must be active, or gone, in this time."
-    )
-
-    @field_validator("addresses")
-    @classmethod
-    def _is_a_range(cls, addresses: str | None) -> str | None:
-        if addresses is not None:
-            _addresses.Range.parse(addresses)
-        return addresses
-
-    @model_validator(mode="after")
-    def _can_be_used(self) -> OpenStackConfig:
-        if not is_installed():
-            raise ValueError("openstacksdk is missing: pip install 'sncontroller[openstack]'")
-        if self.security_groups and not self.port_security:
-            raise ValueError("security_groups need port_security")
-        return self
-
-    def address_of(self, index: int) -> str:
-        """Own address of the node of this index, empty when Neutron chooses."""
-        if self.addresses is None:
-            return ""
-        return str(_addresses.Range.parse(self.addresses).of(index))
-
-
 @dataclass(frozen=True, slots=True)
 class _Node:
     """What there is of one node."""
 
     tags: Ownership
-    port: Port | None
+    ports: tuple[Port, ...]
+    """The first is the node's; there are more when the group's network was changed meanwhile."""
     server: Server | None
     surplus: tuple[Server, ...]
     """Servers of this node that do not have its port."""
+
+    @property
+    def port(self) -> Port | None:
+        """The node's port."""
+        return self.ports[0] if self.ports else None
 
 
 class OpenStack:
@@ -370,8 +298,8 @@ class OpenStack:
         """The port goes last: as long as anything is left, the node is found by it."""
         servers = (*node.surplus, *([node.server] if node.server else ()))
         self._delete(server.id for server in servers)
-        if node.port is not None:
-            self._cloud.delete_port(node.port.id)
+        for port in node.ports:
+            self._cloud.delete_port(port.id)
 
     def _delete(self, servers: Iterable[str]) -> None:
         """Delete servers and wait until they are gone. Raises ``TransientError``."""
@@ -388,14 +316,15 @@ class OpenStack:
 
 
 def _node(tags: Ownership, ports: list[Port], servers: list[Server]) -> _Node:
-    """The node that these make up; its server has the port, or is the oldest good one."""
-    port = ports[0] if ports else None
-    in_order = sorted(
-        servers, key=lambda server: (server.status not in _STATUS, server.created, server.id)
+    """The node that these make up: port and server that have each other, else the best ones."""
+    ids = {server.id for server in servers}
+    plugged_first = tuple(sorted(ports, key=lambda port: (port.server not in ids, port.id)))
+    taken = {port.server for port in plugged_first[:1]}
+    best_first = sorted(
+        servers,
+        key=lambda one: (one.id not in taken, one.status not in _STATUS, one.created, one.id),
     )
-    plugged = [server for server in in_order if port is not None and server.id == port.server]
-    server = next(iter(plugged or in_order), None)
-    return _Node(tags, port, server, tuple(other for other in in_order if other is not server))
+    return _Node(tags, plugged_first, next(iter(best_first), None), tuple(best_first[1:]))
 
 
 def _state(node: _Node) -> tuple[NodeStatus, str]:

@@ -18,36 +18,20 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any
 
+from tests.lab.openstack_project import (
+    NAMED,
+    NETWORK,
+    PASSWORD,
+    SUBNET,
+    SUBNET_CIDR,
+    now,
+    token_body,
+)
 from tests.lab.standin import Answer, Api, RefusedError, Request, Switch, main
 
-PASSWORD = "correct horse"
-PROJECT = "5f0e1f5c3f6a4b9f8f3f0a0b6a7d1e01"
-NETWORK = "8c0b5a0e-7a52-4d6c-9f43-0f9a2f5f0001"
-SUBNET = "8c0b5a0e-7a52-4d6c-9f43-0f9a2f5f0002"
-NAMED: dict[str, list[dict[str, Any]]] = {
-    "flavors": [{"id": "2", "name": "m1.small", "ram": 2048, "vcpus": 1, "disk": 20, "links": []}],
-    "images": [
-        {"id": "8c0b5a0e-7a52-4d6c-9f43-0f9a2f5f0003", "name": "web-22", "status": "active"},
-        {"id": "8c0b5a0e-7a52-4d6c-9f43-0f9a2f5f0004", "name": "twice", "status": "active"},
-        {"id": "8c0b5a0e-7a52-4d6c-9f43-0f9a2f5f0005", "name": "twice", "status": "active"},
-    ],
-    "networks": [{"id": NETWORK, "name": "tenant-7", "subnets": [SUBNET], "status": "ACTIVE"}],
-    "security-groups": [{"id": "8c0b5a0e-7a52-4d6c-9f43-0f9a2f5f0006", "name": "web"}],
-    "os-server-groups": [
-        {"id": "8c0b5a0e-7a52-4d6c-9f43-0f9a2f5f0007", "name": "together", "policy": "affinity"}
-    ],
-}
-SUBNET_CIDR = ip_network("10.99.0.0/24")
-SERVICES = {
-    "compute": "/compute/v2.1",
-    "network": "/networking",
-    "image": "/image",
-    "identity": "/identity/v3",
-}
 NOVA_TITLES = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest"}
 
 
@@ -103,7 +87,7 @@ class OpenStackApi(Api):
             case "status":  # openstack server set --state; a VM that was switched off or crashed
                 server = self._named(self._servers, details["server"])
                 server["status"] = details["status"]
-                server["fault"] = {"code": 500, "message": "it was damaged", "created": _now()}
+                server["fault"] = {"code": 500, "message": "it was damaged", "created": now()}
                 self._unplug(server)
             case "delete server":
                 self._forget(self._named(self._servers, details["server"])["id"])
@@ -128,7 +112,7 @@ class OpenStackApi(Api):
                 "surplus"
             ):  # a request of a killed controller that arrived before the port was taken
                 server = self._named(self._servers, details["server"])
-                twin = {**server, "id": str(uuid.uuid4()), "created": _now()}
+                twin = {**server, "id": str(uuid.uuid4()), "created": now()}
                 self._servers[twin["id"]] = twin
                 _fail(twin, "Port is still in use.")
             case "clear":
@@ -222,39 +206,10 @@ class OpenStackApi(Api):
         token = uuid.uuid4().hex
         self._tokens.add(token)
         return Answer(
-            201, {"token": self._token(user["name"])}, headers=(("X-Subject-Token", token),)
+            201,
+            {"token": token_body(self.url, user["name"])},
+            headers=(("X-Subject-Token", token),),
         )
-
-    def _token(self, user: str) -> dict[str, Any]:
-        catalog = [
-            {
-                "type": kind,
-                "name": kind,
-                "id": kind,
-                "endpoints": [
-                    {
-                        "interface": "public",
-                        "region": "RegionOne",
-                        "region_id": "RegionOne",
-                        "url": f"{self.url}{path}",
-                        "id": kind,
-                    }
-                ],
-            }
-            for kind, path in SERVICES.items()
-        ]
-        domain = {"id": "default", "name": "Default"}
-        return {
-            "methods": ["password"],
-            "user": {"id": user, "name": user, "domain": domain},
-            "project": {"id": PROJECT, "name": "sn", "domain": domain},
-            "roles": [{"id": "member", "name": "member"}],
-            "catalog": catalog,
-            "issued_at": _now(),
-            "expires_at": (datetime.now(UTC) + timedelta(hours=1))
-            .isoformat()
-            .replace("+00:00", "Z"),
-        }
 
     # -- servers ---------------------------------------------------------------------------------
 
@@ -273,7 +228,7 @@ class OpenStackApi(Api):
             "id": str(uuid.uuid4()),
             "name": body["name"],
             "status": "BUILD",
-            "created": _now(),
+            "created": now(),
             "metadata": body.get("metadata", {}),
             "OS-EXT-STS:task_state": "scheduling",
             "OS-EXT-STS:vm_state": "building",
@@ -425,7 +380,7 @@ class OpenStackApi(Api):
 
 
 def _fail(server: dict[str, Any], why: str) -> bool:
-    fault = {"code": 500, "message": why, "created": _now()}
+    fault = {"code": 500, "message": why, "created": now()}
     server.update({"status": "ERROR", "fault": fault, "OS-EXT-STS:task_state": None})
     return False
 
@@ -433,10 +388,6 @@ def _fail(server: dict[str, Any], why: str) -> bool:
 def _unauthorized() -> Answer:
     message = "The request you have made requires authentication."
     return Answer(401, {"error": {"code": 401, "message": message, "title": "Unauthorized"}})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from sncontroller.hypervisors.base import (
     Hypervisor,
@@ -33,7 +31,7 @@ from sncontroller.hypervisors.contract import (
 from sncontroller.hypervisors.openstack import OpenStack, OpenStackConfig
 from sncontroller.lab.net import isolate
 from sncontroller.lab.ovs import PrivateOvs
-from tests.lab.openstack_standin import PASSWORD
+from tests.lab.openstack_project import PASSWORD
 from tests.lab.standin import Fault, Running, running
 
 BRIDGE = "sntbr0"
@@ -278,6 +276,20 @@ class TestNode:
         assert len(cloud.objects()) == len(before) + 2
         plugin.stop_node("web-2")
 
+    def test_port_on_a_former_network_goes_too(
+        self, cloud: Running, config: dict[str, Any]
+    ) -> None:
+        """The group's network was changed while a node was made: it is one node with two ports."""
+        plugin = plugin_of(config)
+        info = plugin.start_node(node_request(2))
+        port = cloud.details("port contract.web-2")
+        taken = ("name", "description", "mac_address")
+        former = {"network_id": "former", **{key: port[key] for key in taken}}
+        cloud.do("port", port=former)
+        assert plugin.list_nodes() == (info,)
+        plugin.stop_node("web-2")
+        assert cloud.objects() == []
+
     def test_ten_starts_at_once_make_one_node(self, cloud: Running, config: dict[str, Any]) -> None:
         """Ten instances, as after ten crashes: those that lose try again, and there is one node."""
 
@@ -466,36 +478,3 @@ class TestTrouble:
             assert (info.status, "is being deleted" in info.detail) == (NodeStatus.BROKEN, True)
             patient.stop_node("web-2")
             assert slow.objects() == []
-
-
-class TestConfig:
-    """The section of a group."""
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"cloud": ""}, "cloud"),
-            ({"image": None}, "image"),
-            ({"addresses": "10.0.0.9-10.0.0.2"}, "must be FIRST-LAST"),
-            ({"addresses": "a-b"}, "does not appear to be an IPv4 or IPv6 address"),
-            ({"port_security": False, "security_groups": ["web"]}, "need port_security"),
-            ({"port_prefix": "tap0"}, "port_prefix"),
-            ({"ovsdb": "/run/db.sock"}, "ovsdb"),
-            ({"wait_s": 0}, "wait_s"),
-            ({"flavour": "x"}, "flavour"),
-        ],
-    )
-    def test_bad_section_is_refused(
-        self, config: dict[str, Any], change: dict[str, Any], message: str
-    ) -> None:
-        """Every bad value is named by the model."""
-        with pytest.raises(ValidationError, match=message):
-            OpenStackConfig.model_validate({**config, **change})
-
-    def test_missing_extra_is_said(
-        self, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """``check`` tells how to install what is missing; importing the plugin does not need it."""
-        monkeypatch.setitem(sys.modules, "openstack", None)
-        with pytest.raises(ValidationError, match=r"pip install 'sncontroller\[openstack\]'"):
-            OpenStackConfig.model_validate(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,43 @@ def test_documented_section_is_a_good_one(plugin: str) -> None:
 @pytest.mark.parametrize(
     ("plugin", "change", "message"),
     [
-        ("openstack", {"flavour": "x"}, "groups.web.hypervisor.flavour: unknown key"),
-        ("openstack", {"addresses": "b-a"}, "groups.web.hypervisor.addresses"),
-        ("proxmox", {"vmids": "9-1"}, "groups.web.hypervisor.*vmids 9-1 must be FIRST-LAST"),
-        ("proxmox", {"template": 9001}, "groups.web.hypervisor.*must not have the template's"),
+        ("openstack", {"cloud": ""}, "cloud: "),
+        ("openstack", {"image": None}, "image: "),
+        ("openstack", {"addresses": "10.0.0.9-10.0.0.2"}, "addresses: .*must be FIRST-LAST"),
+        ("openstack", {"addresses": "a-b"}, "addresses: .*IPv4 or IPv6 address"),
+        ("openstack", {"port_security": False, "security_groups": ["web"]}, "need port_security"),
+        ("openstack", {"port_prefix": "tap0"}, "port_prefix: "),
+        ("openstack", {"ovsdb": "/run/db.sock"}, "ovsdb: "),
+        ("openstack", {"wait_s": 0}, "wait_s: "),
+        ("openstack", {"flavour": "x"}, "flavour: unknown key"),
+        ("proxmox", {"url": "pve1:8006"}, "url: "),
+        ("proxmox", {"url": "https://pve1:8006/api2/json"}, "url: "),
+        ("proxmox", {"host": "pve 1"}, "host: "),
+        ("proxmox", {"template": 99}, "template: "),
+        ("proxmox", {"template": 9001}, "must not have the template's, 9001"),
+        ("proxmox", {"vmids": "9000"}, "vmids: "),
+        ("proxmox", {"vmids": "50-60"}, "must be FIRST-LAST, from 100"),
+        ("proxmox", {"vmids": "9049-9000"}, "must be FIRST-LAST"),
+        ("proxmox", {"subnet": None}, "must both be there"),
+        ("proxmox", {"subnet": "10.0.1.0/24"}, "10.0.0.100 is not in subnet 10.0.1.0/24"),
+        ("proxmox", {"gateway": "10.0.1.1"}, "10.0.1.1 is not in subnet"),
+        ("proxmox", {"subnet": None, "addresses": None, "gateway": "10.0.0.1"}, "gateway needs"),
+        ("proxmox", {"vlan": 4095}, "vlan: "),
+        ("proxmox", {"node": "pve1"}, "node: unknown key"),
     ],
 )
 def test_bad_section_is_named_by_check(plugin: str, change: dict[str, Any], message: str) -> None:
     """Every problem has its place in the file."""
     section = {**documented(plugin), **change}
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"groups\.web\.hypervisor.*{message}"):
         parse(written(web=changed(hypervisor=section)))
+
+
+def test_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``check`` tells how to install what is missing; loading the plugin does not need it."""
+    monkeypatch.setitem(sys.modules, "openstack", None)
+    with pytest.raises(ConfigError, match=r"pip install 'sncontroller\[openstack\]'"):
+        parse(written(web=changed(hypervisor=documented("openstack"))))
 
 
 @given(NAMES, NAMES, NAMES, st.integers(2, MAX_INDEX))
