@@ -7,8 +7,8 @@ told apart by words, which were read in its sources (qemu-server, pve-guest-comm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -187,18 +187,13 @@ class Api:
             raise PermanentError(f"token_file {self._token_file}: {error}") from error
 
 
-class _as_promised:  # noqa: N801 - reads as a word
-    """Turns an answer of another shape than Proxmox' into ``TransientError``."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError | KeyError | TypeError | AttributeError):
-            raise TransientError(f"{self._what}: no answer of Proxmox VE: {error}") from error
+@contextmanager
+def _as_promised(what: str) -> Iterator[None]:
+    """Turn an answer of another shape than Proxmox' into ``TransientError``."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TransientError(f"{what}: no answer of Proxmox VE: {error}") from error
 
 
 def _path(host: str, vmid: int) -> str:

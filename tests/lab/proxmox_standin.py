@@ -48,11 +48,15 @@ class ProxmoxApi(Api):
         running: int = 100,
         bridges: tuple[str, ...] = ("vmbr1",),
         old: bool = False,
+        end_s: float = 0.0,
     ) -> None:
-        """Tasks take this long; room for disks and for running VMs; ``old`` has no message body."""
+        """Tasks take this long, and ``end_s`` more until they say so; room for disks and VMs.
+
+        ``old`` has no message in the body.
+        """
         super().__init__(switch)
         self._task_s, self._volumes, self._running = task_s, volumes, running
-        self._bridges, self._old = bridges, old
+        self._bridges, self._old, self._end_s = bridges, old, end_s
         template = {"name": "web-22", "template": 1, "net0": _random_net0(), "scsi0": "x"}
         self._vms: dict[int, dict[str, Any]] = {TEMPLATE: {"config": template, "status": "stopped"}}
         self._tasks: dict[str, dict[str, Any]] = {}
@@ -80,6 +84,8 @@ class ProxmoxApi(Api):
                 self._unplug(details["vmid"])
             case "lock":
                 vm["config"]["lock"] = details["lock"]
+            case "tasks end":
+                self._end_s = 0.0
             case "unlock":
                 vm["config"].pop("lock")
             case "foreign":
@@ -201,7 +207,7 @@ class ProxmoxApi(Api):
             task.update(status="stopped", exitstatus="OK")
 
         timed = [(self._task_s * share, guarded(step)) for share, step in steps]
-        self.later(*timed, (0, end))
+        self.later(*timed, (self._end_s, end))
         return upid
 
     def _clone(self, template: Mapping[str, Any], given: Mapping[str, str]) -> str:

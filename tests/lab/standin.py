@@ -77,8 +77,6 @@ class Fault:
 
     match: str
     times: int = 1_000_000
-    after: int = 0
-    """So many of them go well first."""
     delay_s: float = 0.0
     status: int | None = None
     """Answered instead of the API's answer."""
@@ -173,9 +171,6 @@ class Server(ThreadingHTTPServer):
         with self.api.lock:
             for fault in self.faults:
                 if re.search(fault["match"], what) and fault["times"] > 0:
-                    if fault["after"] > 0:
-                        fault["after"] -= 1
-                        return None
                     fault["times"] -= 1
                     return Fault(**fault)
         return None

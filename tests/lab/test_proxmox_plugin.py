@@ -152,7 +152,7 @@ class TestContract(HypervisorContract):
 
     as_requested = False  # Proxmox names the port
     crash_moments = 4
-    settle_s = 0.15  # a task goes on
+    settle_s = 0.3  # a task goes on
 
     @pytest.fixture
     def subject(self, cluster: Running, ovs: PrivateOvs, config: dict[str, Any]) -> Subject:
@@ -416,13 +416,14 @@ class TestTrouble:
 
     def test_task_that_never_ends_is_transient(self, ovs: PrivateOvs, tmp_path: Path) -> None:
         """``wait_s`` ends the waiting; the clone is found and removed when it is done."""
-        with running("proxmox_standin", ovs, BRIDGE, task_s=0.6) as slow:
-            hasty = plugin_of(section(tmp_path, slow, ovs, wait_s=0.2))
+        with running("proxmox_standin", ovs, BRIDGE, end_s=3600) as stuck:
+            hasty = plugin_of(section(tmp_path, stuck, ovs, wait_s=0.2))
             with pytest.raises(TransientError, match=r"task qmclone is not finished after 0\.2 s"):
                 hasty.start_node(node_request(2))
-            patient = plugin_of(section(tmp_path, slow, ovs))
+            stuck.do("tasks end")
+            patient = plugin_of(section(tmp_path, stuck, ovs))
             while not patient.list_nodes():
                 time.sleep(0.05)
             assert patient.list_nodes()[0].status is NodeStatus.BROKEN
             patient.stop_node("web-2")
-            assert slow.objects() == []
+            assert stuck.objects() == []
