@@ -311,7 +311,8 @@ class Proxmox:
             if vm.status != "stopped":
                 patience_s = self._config.shutdown_s
                 if patience_s and vm.status == "running":
-                    self._finish(self._api.shut_down(vm.host, vm.vmid, patience_s))
+                    task = self._api.shut_down(vm.host, vm.vmid, patience_s)
+                    self._api.finish(task, patience_s + self._config.wait_s)
                 else:
                     self._finish(self._api.stop(vm.host, vm.vmid))
             self._finish(self._api.destroy(vm.host, vm.vmid))
