@@ -174,7 +174,7 @@ class TestContract(HypervisorContract):
     """The contract of all plugins."""
 
     as_requested = False  # Nova names the port
-    crash_moments = 4
+    crash_moments = 3  # each with a start and a stop of its own
     settle_s = 0.3
 
     @pytest.fixture
