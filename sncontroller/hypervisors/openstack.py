@@ -208,10 +208,22 @@ class OpenStack:
                 networks=[{"port": port.id}],
                 metadata=self._metadata(request),
             )
-        except BaseException:
-            with suppress(HypervisorError):  # what stays is listed
-                self._cloud.delete_port(port.id)
+        except PermanentError as error:
+            if not self._is_free(port):
+                raise TransientError(f"another start of {request.name} is under way") from error
+            self._give_up(port)
             raise
+        except BaseException:
+            self._give_up(port)
+            raise
+
+    def _is_free(self, port: Port) -> bool:
+        """Whether the port is still there, and no server has it."""
+        return any(found.id == port.id and not found.server for found in self._cloud.ports())
+
+    def _give_up(self, port: Port) -> None:
+        with suppress(HypervisorError):  # what stays is listed
+            self._cloud.delete_port(port.id)
 
     def _make_port(self, request: NodeRequest, address: str) -> Port:
         attributes: dict[str, Any] = {
@@ -234,9 +246,18 @@ class OpenStack:
         try:
             return self._cloud.create_port(**attributes)
         except ConflictError as error:
-            if self._nodes(request.name):
-                raise TransientError(f"another start of {request.name} is under way") from error
-            raise
+            if self._is_foreign(request.mac, address):
+                raise
+            raise TransientError(f"{error}: another start of it may be under way") from error
+
+    def _is_foreign(self, mac: str, address: str) -> bool:
+        """Whether a port that is not ours, and that we may see, has one of these."""
+        for port in self._cloud.ports():
+            tags = ownership(port.description)
+            is_ours = tags is not None and tags.owner == self._owner
+            if not is_ours and (port.mac == mac.lower() or port.address == (address or None)):
+                return True
+        return False
 
     def _server_attributes(self) -> dict[str, Any]:
         """What all servers have in common; names become ids."""

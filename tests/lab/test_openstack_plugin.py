@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +121,7 @@ def started(plugin: OpenStack) -> NodeInfo:
             return plugin.start_node(node_request(2))
         except TransientError:
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(random.uniform(0.05, 0.5))  # so that they do not meet again
 
 
 class CloudSubject(Subject):
@@ -294,7 +295,8 @@ class TestNode:
         """Ten instances, as after ten crashes: those that lose try again, and there is one node."""
 
         before = cloud.objects()
-        with ThreadPoolExecutor(10) as threads:
+        slow = Fault(SERVERS, delay_s=0.1)  # meanwhile others find a port without a server
+        with cloud.going_wrong(slow), ThreadPoolExecutor(10) as threads:
             list(threads.map(started, [plugin_of(config) for _ in range(10)]))
         plugin = plugin_of(config)
         plugin.start_node(node_request(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +109,7 @@ def started(plugin: Proxmox) -> NodeInfo:
             return plugin.start_node(node_request(2))
         except TransientError:
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(random.uniform(0.05, 0.5))  # so that they do not meet again
 
 
 class ClusterSubject(Subject):
