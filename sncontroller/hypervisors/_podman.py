@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sncontroller.hypervisors.base import PermanentError, TransientError
+from sncontroller.hypervisors.base import HypervisorError, PermanentError, TransientError
 from sncontroller.lab.programs import dies_with_parent, program
 
 STORAGE_ONLY: Final = "storage"
@@ -40,6 +40,7 @@ class Container:
     """One container as podman has it."""
 
     name: str
+    id: str
     state: str
     """``running``, ``exited``, ..., or ``storage``: its file system is all there is of it."""
     exit_code: int
@@ -84,9 +85,25 @@ class Podman:
             *(image, *command),
         )
 
-    def remove(self, name: str, stop_s: int) -> None:
+    def remove(self, container: Container, stop_s: int) -> None:
         """Ensure that the container is gone, asked to end first; and its unnamed volumes."""
-        self._run("rm", "--force", "--ignore", "--volumes", "--time", str(stop_s), name)
+        if container.state == "created":
+            self._end_unknown(container)
+        force = ("rm", "--force", "--ignore", "--volumes", "--time", str(stop_s))
+        self._run(*force, container.id)
+
+    def _end_unknown(self, container: Container) -> None:
+        """End what a podman that was killed had started already and not yet taken down."""
+        try:
+            runtime = self._run("inspect", "--format", "{{.OCIRuntime}}", container.id).strip()
+        except HypervisorError:  # gone meanwhile
+            return
+        subprocess.run(
+            [*dies_with_parent(), program(runtime), "delete", "--force", container.id],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,  # most have nothing to delete, which it calls an error
+            timeout=self._timeout_s,
+        )
 
     def log_tail(self, name: str) -> str:
         """The last lines that the container wrote."""
@@ -117,14 +134,15 @@ class Podman:
 def _container(raw: Mapping[str, Any]) -> Container:
     return Container(
         name=raw["Names"][0],
-        state=raw["State"],
+        id=raw["Id"],
+        state=raw["State"].lower(),
         exit_code=raw["ExitCode"],
         labels=raw["Labels"] or {},
     )
 
 
 def _failure(call: str, said: str) -> TransientError | PermanentError:
-    errors = [line.removeprefix("Error: ") for line in said.splitlines() if "Error" in line]
-    why = " ".join((errors[-1] if errors else said).split()) or "no reason given"
+    _, _, error = said.rpartition("Error: ")
+    why = " ".join(error.split()) or "no reason given"
     kind = PermanentError if any(word in why for word in _FOR_GOOD) else TransientError
     return kind(f"podman {call}: {why}")

@@ -218,7 +218,7 @@ class PodmanContainers:
     def _remove(self, node: _Found) -> None:
         """The port's record goes last: as long as anything is left, it is found by it."""
         if node.container is not None:
-            self._podman.remove(node.container.name, self._config.stop_s)
+            self._podman.remove(node.container, self._config.stop_s)
         if node.plug is not None:
             self._plugs.remove_namespace(node.plug.port)
             self._plugs.remove_port(node.plug.port)

@@ -119,6 +119,7 @@ class PodmanSubject(Subject):
         return [
             *(f"container {each['Names'][0]} {each['Id']} {each['Pid']}" for each in containers),
             *(f"storage {path.name}" for path in storage.glob("*-containers/*/")),
+            *(f"runtime's {path.name}" for path in Path("/run/crun").iterdir()),
             *(f"volume {name}" for name in self._podman.run("volume", "ls", "-q").split()),
             *(f"namespace {name}" for name in namespaces()),
             *(f"interface {name}" for name in links()),
