@@ -95,5 +95,8 @@ class MininetControl:
             ) from error
         if not said:
             raise TransientError(f"Mininet at {self._path} ended before it answered")
-        answer: dict[str, Any] = json.loads(said)
+        try:
+            answer: dict[str, Any] = json.loads(said)
+        except ValueError as error:
+            raise PermanentError(f"what answers at {self._path} is no elastic.py") from error
         return answer

@@ -1,6 +1,6 @@
 """A Mininet that answers the ``mininet`` plugin, driven by standard input; for Mininet's Python.
 
-``SOCKET OPENFLOW_PORT`` are the arguments, 0 for no controller. A line is a host's name and a shell
+The control socket is its argument. A line is a host's name and a shell
 command; the answer is a line of JSON with what it printed. The line ``hosts`` asks for all hosts,
 with the processes in each. The network goes down with the end of input.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "mininet_topos"))
 
 from elastic import ElasticMininet
-from mininet.node import RemoteController
 from topologies import LabSwitch, SingleTopo
 
 
@@ -34,8 +33,6 @@ def same(pid, other):
 def main():
     """Start, answer, stop."""
     net = ElasticMininet(topo=SingleTopo(), switch=LabSwitch, controller=None, control=sys.argv[1])
-    if int(sys.argv[2]):
-        net.addController("c0", RemoteController, ip="127.0.0.1", port=int(sys.argv[2]))
     net.start()
     print(json.dumps("ready"), flush=True)
     try:

@@ -6,38 +6,26 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner
-from pydantic import ValidationError
 
-from sncontroller.cli import main
 from sncontroller.hypervisors.base import (
     Hypervisor,
     NodeInfo,
-    NodeRequest,
-    NodeStatus,
     Owner,
-    PermanentError,
-    TransientError,
-    load,
 )
 from sncontroller.hypervisors.contract import (
     OWNER,
     HypervisorContract,
     Subject,
-    node_request,
-    until_running,
 )
 from sncontroller.hypervisors.podman import PodmanConfig, PodmanContainers
 from sncontroller.lab.leftovers import leftovers, snapshot
 from sncontroller.lab.namespaces import links, namespaces
-from sncontroller.lab.net import Host, Link, isolate
+from sncontroller.lab.net import isolate
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.podman import IMAGE, OPTIONS, PrivatePodman
 
