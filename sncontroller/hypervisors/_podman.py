@@ -22,7 +22,6 @@ _FOR_GOOD: Final = (
     "unknown flag",
     "unknown shorthand flag",
     "invalid argument",
-    "invalid reference format",
     "not found in $PATH",
     "no such file or directory",
     "permission denied",
@@ -33,6 +32,12 @@ _FOR_GOOD: Final = (
     "already in use",
 )
 """Words of podman's messages that tell what another try cannot mend."""
+
+_OF_IMAGE: Final = {
+    "image not known": "is not on this machine: podman pull it, or say pull: true",
+    "invalid reference format": "cannot be an image's name",
+}
+"""The same, where the image is the trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +84,15 @@ class Podman:
         command: Sequence[str] = (),
     ) -> None:
         """Make a container in this network namespace and start it."""
-        self._run(
-            *("run", "--detach", *options, "--name", name, "--network", f"ns:{namespace}"),
-            *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
-            *(image, *command),
-        )
+        tags = (word for key, value in labels.items() for word in ("--label", f"{key}={value}"))
+        place = ("--name", name, "--network", f"ns:{namespace}")
+        try:
+            self._run("run", "--detach", *options, *place, *tags, image, *command)
+        except HypervisorError as error:
+            for said, meant in _OF_IMAGE.items():
+                if said in str(error):
+                    raise PermanentError(f"image {image} {meant}") from error
+            raise
 
     def remove(self, container: Container, stop_s: int) -> None:
         """Ensure that the container is gone, asked to end first; and its unnamed volumes."""
@@ -144,5 +153,10 @@ def _container(raw: Mapping[str, Any]) -> Container:
 def _failure(call: str, said: str) -> TransientError | PermanentError:
     _, _, error = said.rpartition("Error: ")
     why = " ".join(error.split()) or "no reason given"
+    if why.endswith("image not known"):
+        image = why.partition(": ")[0]
+        return PermanentError(
+            f"image {image} is not on this machine: podman pull it, or pull: true"
+        )
     kind = PermanentError if any(word in why for word in _FOR_GOOD) else TransientError
     return kind(f"podman {call}: {why}")

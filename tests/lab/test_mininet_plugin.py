@@ -298,6 +298,21 @@ class TestNode:
             assert expected in inside
         plugin.stop_node("web-3")
 
+    def test_command_gets_the_nodes_values(self, config: dict[str, Any], tmp_path: Path) -> None:
+        """Placeholders reach the service, which runs in a directory of its own."""
+        script = f"echo $0 $@ $PWD {{}} >{tmp_path}/said; exec sleep 1000"
+        words = ["{name}", "{index}", "{address}", "{port}", "{directory}"]
+        plugin = plugin_of({**config, "command": ["sh", "-c", script, *words]})
+        plugin.start_node(node_request(2))
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "said").exists() or not (tmp_path / "said").read_text():
+            assert time.monotonic() < deadline
+        *said, directory, here, braces = (tmp_path / "said").read_text().split()
+        assert said == ["web-2", "2", "10.0.0.100", node_request(2).port]
+        assert (directory == here, braces) == (True, "{}")
+        plugin.stop_node("web-2")
+        assert not Path(directory).exists()
+
     def test_two_controllers_nodes_of_one_name(
         self, mininet: Mininet, config: dict[str, Any]
     ) -> None:

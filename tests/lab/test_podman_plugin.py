@@ -6,26 +6,38 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
+from pydantic import ValidationError
 
+from sncontroller.cli import main
 from sncontroller.hypervisors.base import (
     Hypervisor,
     NodeInfo,
+    NodeRequest,
+    NodeStatus,
     Owner,
+    PermanentError,
+    TransientError,
+    load,
 )
 from sncontroller.hypervisors.contract import (
     OWNER,
     HypervisorContract,
     Subject,
+    node_request,
+    until_running,
 )
 from sncontroller.hypervisors.podman import PodmanConfig, PodmanContainers
 from sncontroller.lab.leftovers import leftovers, snapshot
 from sncontroller.lab.namespaces import links, namespaces
-from sncontroller.lab.net import isolate
+from sncontroller.lab.net import Host, Link, isolate
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.podman import IMAGE, OPTIONS, PrivatePodman
 
@@ -150,7 +162,7 @@ class PodmanSubject(Subject):
 class TestContract(HypervisorContract):
     """The contract of all plugins."""
 
-    crash_moments = 6
+    crash_moments = 4
 
     @pytest.fixture
     def subject(
@@ -159,3 +171,259 @@ class TestContract(HypervisorContract):
         """The plugin with real containers."""
         yield PodmanSubject(ovs, podman, config)
         podman.run("rm", "--ignore", "contract.web-9")
+
+
+class TestNode:
+    """What a node is."""
+
+    def test_is_found_by_its_entry_point(self) -> None:
+        """``podman`` names this plugin."""
+        assert load("podman") is PodmanContainers
+
+    def test_service_answers_at_its_own_address(
+        self, ovs: PrivateOvs, config: dict[str, Any]
+    ) -> None:
+        """A client on the bridge gets the container's page, and no ARP for the group's address."""
+        plugin = plugin_of(config)
+        with Host(ovs, BRIDGE, "sntclient", Link("10.99.0.1/24")) as client:
+            info = plugin.start_node(node_request(2))
+            fetch = ["--retry", "20", "--retry-connrefused", "--retry-delay", "1", "-m", "20"]
+            assert client.run("curl", "-s", *fetch, "http://10.99.0.100/").stdout == "web-2\n"
+            client.run("ping", "-c1", "-W1", GROUP_ADDRESS, check=False)
+            neighbours = client.run("ip", "neigh").stdout
+            assert f"10.99.0.100 dev eth0 lladdr {info.mac}" in neighbours
+            assert f"{GROUP_ADDRESS} dev eth0 lladdr" not in neighbours
+            plugin.stop_node("web-2")
+
+    def test_interface_is_as_requested(self, ovs: PrivateOvs, config: dict[str, Any]) -> None:
+        """Hardware address, own and group's addresses, gateway, VLAN and rate are all there."""
+        plugin = plugin_of({**config, "gateway": "10.99.0.1", "vlan": 7, "rate_bps": 8_000_000})
+        request = node_request(3)
+        plugin.start_node(request)
+        inside = subprocess.check_output(
+            ["ip", "netns", "exec", request.port, "sh", "-c", "ip addr; ip route; tc qdisc"],
+            text=True,
+        )
+        for expected in (
+            f"link/ether {request.mac}",
+            "inet 10.99.0.101/24",
+            f"inet {GROUP_ADDRESS}/32 scope global lo",
+            "default via 10.99.0.1",
+            "rate 8Mbit",
+        ):
+            assert expected in inside
+        assert ovs.vsctl("get", "port", request.port, "tag").strip() == "7"
+        plugin.stop_node(request.name)
+
+    def test_container_and_port_tell_whose_they_are(
+        self, ovs: PrivateOvs, podman: PrivatePodman, config: dict[str, Any]
+    ) -> None:
+        """Labels and external_ids carry controller, group and node."""
+        plugin, request = plugin_of(config), node_request(2)
+        info = plugin.start_node(request)
+        assert info.detail == "container contract.web-2"
+        said = podman.run("inspect", "--format", "{{json .Config.Labels}}", "contract.web-2")
+        ids = ovs.vsctl("get", "interface", info.port, "external_ids")
+        for key, value in {"sn-controller": "contract", "sn-group": "web"}.items():
+            assert json.loads(said)[key] == value
+            assert f"{key}={value}" in ids
+        assert json.loads(said)["sn-port"] == request.port
+        plugin.stop_node("web-2")
+
+    def test_command_and_environment_get_the_nodes_values(
+        self, podman: PrivatePodman, config: dict[str, Any]
+    ) -> None:
+        """Placeholders reach the service; its last words are the container's log."""
+        words = ["{name}", "{index}", "{address}", "{mac}", "{port}", "{group_addresses}"]
+        script = "echo $0 $@ $WHO {}; exec sleep 1000"
+        change = {"command": ["sh", "-c", script, *words], "environment": {"WHO": "I={name}"}}
+        plugin, request = plugin_of({**config, **change}), node_request(2)
+        plugin.start_node(request)
+        values = f"web-2 2 10.99.0.100 {request.mac} {request.port} {GROUP_ADDRESS} I=web-2 {{}}"
+        assert podman.run("logs", "contract.web-2").strip() == values
+        plugin.stop_node("web-2")
+
+    def test_container_outlives_whoever_started_it(
+        self, podman: PrivatePodman, config: dict[str, Any]
+    ) -> None:
+        """The same container runs when the process that started the node is gone."""
+        child = os.fork()
+        if child == 0:
+            plugin_of(config).start_node(node_request(2))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        before = podman.run("ps", "--format", "{{.ID}} {{.Pid}}")
+        plugin = plugin_of(config)
+        assert plugin.start_node(node_request(2)).status is NodeStatus.RUNNING
+        assert (podman.run("ps", "--format", "{{.ID}} {{.Pid}}"), bool(before)) == (before, True)
+        plugin.stop_node("web-2")
+
+    def test_restarted_container_keeps_its_place(
+        self, podman: PrivatePodman, config: dict[str, Any]
+    ) -> None:
+        """What somebody, or podman's restart policy, starts again is plugged in as before."""
+        plugin = plugin_of(config)
+        started = plugin.start_node(node_request(2))
+        podman.run("restart", "--time", "0", "contract.web-2")
+        assert until_running(plugin, "web-2") == started
+        plugin.stop_node("web-2")
+
+    def test_changed_request_makes_the_node_anew(self, config: dict[str, Any]) -> None:
+        """The same name with another port and address is one node, the new one."""
+        plugin = plugin_of(config)
+        plugin.start_node(node_request(2))
+        changed = NodeRequest("web-2", 2, "snffa1-new", "02:00:00:00:00:99", ())
+        assert plugin.start_node(changed).mac == changed.mac
+        assert [info.port for info in plugin.list_nodes()] == ["snffa1-new"]
+        plugin.stop_node("web-2")
+
+    def test_hypervisor_check_passes(self, config: dict[str, Any], tmp_path: Path) -> None:
+        """The operator's command starts and stops one node."""
+        group = {
+            "match": {"address": GROUP_ADDRESS, "ports": [80]},
+            "primary": {"port": "vm1"},
+            "scaling": {"policy": "manual", "min": 1, "max": 3},
+            "health": {"kind": "none"},
+            "hypervisor": {**config, "plugin": "podman", "options": list(OPTIONS)},
+        }
+        file = tmp_path / "sn.yaml"
+        file.write_text(yaml.safe_dump({"controller": "lab", "groups": {"web": group}}))
+        result = CliRunner().invoke(main, ["hypervisor", "check", str(file)])
+        assert result.exit_code == 0, result.output
+        assert "container lab-check.web-check" in result.output
+
+
+class TestTaken:
+    """Names that someone else has."""
+
+    @pytest.mark.parametrize("labels", [(), ("--label=sn-controller=another",)])
+    def test_foreign_container_of_the_same_name(
+        self, podman: PrivatePodman, config: dict[str, Any], labels: tuple[str, ...]
+    ) -> None:
+        """It is refused for good, with its name, and goes on running."""
+        run = ("run", "--detach", "--network=none", *OPTIONS, *labels)
+        podman.run(*run, "--name=contract.web-2", IMAGE, "sleep", "1000")
+        plugin = plugin_of(config)
+        with pytest.raises(
+            PermanentError, match=r"container contract\.web-2 exists and is not ours"
+        ):
+            plugin.start_node(node_request(2))
+        plugin.stop_node("web-2")
+        assert plugin.list_nodes() == ()
+        assert podman.run("inspect", "-f", "{{.State.Status}}", "contract.web-2") == "running\n"
+        podman.run("rm", "--force", "--time=0", "contract.web-2")
+
+    def test_taken_port_is_refused(self, ovs: PrivateOvs, config: dict[str, Any]) -> None:
+        """A switch port of the node's name that is not ours stays as it is."""
+        plugin, port = plugin_of(config), node_request(2).port
+        ovs.add_port(BRIDGE, port, type="internal")
+        with pytest.raises(PermanentError, match=f"switch port {port} exists and is not ours"):
+            plugin.start_node(node_request(2))
+        plugin.stop_node("web-2")
+        ovs.del_port(port)
+
+
+class TestTrouble:
+    """Errors, their kind, and that nothing is left."""
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"image": "localhost/none:1"}, PermanentError, "none:1 is not on this machine"),
+            ({"image": "No:such:image"}, PermanentError, "No:such:image"),
+            ({"options": ["--no-such-option"]}, PermanentError, "unknown flag: --no-such-option"),
+            ({"command": ["no-such-program"]}, PermanentError, "executable file `no-such-program`"),
+            (
+                {"command": ["sh", "-c", "echo bad; exit 3"]},
+                TransientError,
+                "status 3 at once: bad",
+            ),
+            ({"podman": ["no-such-podman"]}, PermanentError, "no-such-podman is not installed"),
+            ({"podman": ["podman", "--bad"]}, PermanentError, "unknown flag: --bad"),
+            ({"bridge": "nobridge"}, PermanentError, "no bridge named nobridge"),
+            ({"ovsdb": "unix:/nowhere.sock"}, TransientError, "cannot be reached"),
+            ({"timeout_s": 0.001}, TransientError, "podman ps has not ended after 0.001 s"),
+            ({"addresses": "10.99.0.1-10.99.0.1"}, None, ""),
+        ],
+        ids=[
+            *("image", "image's name", "option", "program", "ends at once", "podman"),
+            *("global option", "bridge", "database", "time", "fine"),
+        ],
+    )
+    def test_start_says_what_is_wrong(
+        self,
+        config: dict[str, Any],
+        change: dict[str, Any],
+        error: type[Exception] | None,
+        message: str,
+    ) -> None:
+        """Each trouble is of the right kind and named, and leaves nothing."""
+        plugin = plugin_of({**config, **change})
+        if error is None:
+            plugin.start_node(node_request(2))
+            plugin.stop_node("web-2")
+            return
+        with pytest.raises(error, match=message):
+            plugin.start_node(node_request(2))
+
+    def test_container_that_dies_says_how(
+        self, podman: PrivatePodman, config: dict[str, Any]
+    ) -> None:
+        """A service that ends some time later is BROKEN, with the status it ended with."""
+        command = ["sh", "-c", "until [ -e /end ]; do sleep 0.1; done; exit 7"]
+        plugin = plugin_of({**config, "command": command})
+        plugin.start_node(node_request(2))
+        podman.run("exec", "contract.web-2", "sh", "-c", ": >/end")
+        podman.run("wait", "contract.web-2")
+        (info,) = plugin.list_nodes()
+        assert info.status is NodeStatus.BROKEN
+        assert info.detail == "container contract.web-2 ended with status 7"
+        plugin.stop_node("web-2")
+
+    def test_service_gets_time_to_end(
+        self, podman: PrivatePodman, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """It is asked first, and killed only when ``stop_s`` is over."""
+        script = (
+            "trap 'echo bye >/out/said; exit' TERM; echo up >/out/said; while :; do sleep 0.1; done"
+        )
+        options = [*OPTIONS, f"--volume={tmp_path}:/out"]
+        change = {"command": ["sh", "-c", script], "options": options, "stop_s": 30}
+        plugin = plugin_of({**config, **change})
+        plugin.start_node(node_request(2))
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "said").exists():
+            assert time.monotonic() < deadline
+        plugin.stop_node("web-2")
+        assert (tmp_path / "said").read_text() == "bye\n"
+
+    def test_without_root_every_call_says_so(self, config: dict[str, Any]) -> None:
+        """Rootless podman cannot plug a container into the machine's bridge."""
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermanentError, match="the podman plugin needs root"):
+                plugin_of(config).list_nodes()
+        finally:
+            os.seteuid(0)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"image": ""}, "image"),
+            ({"image": "--privileged"}, "image"),
+            ({"options": ["--network=host"]}, "--network=host cannot be given: a node is plugged"),
+            ({"options": ["--rm"]}, "--rm cannot be given"),
+            ({"addresses": "10.99.0.9-10.99.0.8"}, "FIRST-LAST"),
+            ({"addresses": "10.98.0.1-10.98.0.2"}, "10.98.0.1 is not in subnet"),
+            ({"stop_s": -1}, "stop_s"),
+            ({"podman": []}, "podman"),
+            ({"memory": 512}, "memory"),
+        ],
+    )
+    def test_bad_section_is_refused(self, change: dict[str, Any], message: str) -> None:
+        """Every bad value is named by the model."""
+        good = {"bridge": "br0", "subnet": "10.99.0.0/24", "image": IMAGE}
+        section = {**good, "addresses": "10.99.0.100-10.99.0.109"}
+        assert PodmanConfig.model_validate(section).options == ()
+        with pytest.raises(ValidationError, match=message):
+            PodmanConfig.model_validate({**section, **change})
