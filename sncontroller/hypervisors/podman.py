@@ -91,16 +91,14 @@ class PodmanContainers:
         try:
             with machine_errors("podman"):
                 made = self._ours(request)
-                if not any(self._is(node, request) for node in made):
-                    for node in made:
-                        self._remove(node)
-                    self._make(request, address)
+                for node in made:
+                    if self._is(node, request):
+                        return self._info(node)
+                for node in made:
+                    self._remove(node)
+                return self._info(self._make(request, address))
         finally:
             self._starting.discard(request.name)
-        for info in self.list_nodes():
-            if info.name == request.name:
-                return info
-        raise TransientError(f"{request.name} vanished while it was started")
 
     def stop_node(self, name: str) -> None:
         """Ensure that the container, its namespace, interface and port are gone."""
@@ -118,8 +116,10 @@ class PodmanContainers:
     # -- what is there ---------------------------------------------------------------------------
 
     def _find(self) -> list[_Found]:
-        plugs, containers = self._plugs.find(), self._podman.containers()
-        processes = processes_by_namespace()
+        return self._found(self._podman.containers())
+
+    def _found(self, containers: Mapping[str, Container]) -> list[_Found]:
+        plugs, processes = self._plugs.find(), processes_by_namespace()
         found = [
             _Found(
                 name=plug.name,
@@ -150,10 +150,9 @@ class PodmanContainers:
     def _ours(self, request: NodeRequest) -> list[_Found]:
         """What exists of the node. Raises ``PermanentError`` when a name it needs is taken."""
         self._plugs.ours(request)
-        found = [node for node in self._find() if node.name == request.name]
-        name = self._container_name(request.name)
-        known = any(node.container is not None for node in found)
-        if not known and name in self._podman.containers():
+        containers, name = self._podman.containers(), self._container_name(request.name)
+        found = [node for node in self._found(containers) if node.name == request.name]
+        if name in containers and not any(node.container for node in found):
             raise PermanentError(f"container {name} exists and is not ours: remove it")
         return found
 
@@ -170,12 +169,14 @@ class PodmanContainers:
 
     # -- making and removing ---------------------------------------------------------------------
 
-    def _make(self, request: NodeRequest, address: Address) -> None:
+    def _make(self, request: NodeRequest, address: Address) -> _Found:
         self._plugs.record(request)
         try:
             self._plugs.make(request, address, self._config.rate_bps)
             self._run(request, address)
             self._plugs.settle(request.port, time.time())
+            time.sleep(SETTLE_S)
+            return self._running(request)
         except BaseException:
             with suppress(HypervisorError, LabError):  # what stays is found and removed later
                 for node in self._find():
@@ -184,8 +185,8 @@ class PodmanContainers:
             raise
 
     def _run(self, request: NodeRequest, address: Address) -> None:
-        """Start the container, which outlives this process. Raises what keeps it from running."""
-        config, name = self._config, self._container_name(request.name)
+        """Start the container, which outlives this process."""
+        config = self._config
         words = {
             "{name}": request.name,
             "{index}": str(request.index),
@@ -197,7 +198,7 @@ class PodmanContainers:
         environment = {key: replaced(value, words) for key, value in config.environment.items()}
         tags = tags_of(self._owner, request, config.bridge)
         self._podman.run(
-            name,
+            self._container_name(request.name),
             f"{RUN_NETNS}/{request.port}",
             config.image,
             labels={**tags, PORT: request.port},
@@ -209,11 +210,16 @@ class PodmanContainers:
             ],
             command=[replaced(word, words) for word in config.command],
         )
-        time.sleep(SETTLE_S)
-        container = self._podman.containers().get(name)
-        if container is not None and container.problem:
-            said = self._podman.log_tail(name) or "it said nothing"
-            raise TransientError(f"{container.problem} at once: {said}")
+
+    def _running(self, request: NodeRequest) -> _Found:
+        """The node, which was made. Raises ``TransientError`` when it does not run any more."""
+        for node in self._find():
+            if node.name == request.name and node.container is not None:
+                if not node.container.problem:
+                    return node
+                said = self._podman.log_tail(node.container.name) or "it said nothing"
+                raise TransientError(f"{node.container.problem} at once: {said}")
+        raise TransientError(f"{request.name} vanished while it was started")
 
     def _remove(self, node: _Found) -> None:
         """The port's record goes last: as long as anything is left, it is found by it."""

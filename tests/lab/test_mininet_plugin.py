@@ -252,6 +252,7 @@ def state_of(pid: int) -> str:
 class TestContract(HypervisorContract):
     """The contract of all plugins."""
 
+    crash_moments = 6
     settle_s = 0.02  # what was asked for is done before the next call is heard
 
     @pytest.fixture
