@@ -48,6 +48,7 @@ SOCKET = "/run/sn-mininet.sock"
 REQUEST_TIMEOUT_S = 10
 SCRIPT_TIMEOUT_S = 20
 END_PATIENCE_S = 1
+KILL_PATIENCE_S = 10
 
 
 class ElasticMininet(Mininet):
@@ -57,6 +58,7 @@ class ElasticMininet(Mininet):
         """``control`` is the socket's path."""
         path = control or os.environ.get("SN_MININET_SOCKET", SOCKET)
         self.guests = GuestServer(self, path)
+        self.guests.refuse_taken()
         super().__init__(*args, **params)
 
     def start(self):
@@ -135,6 +137,8 @@ class Guest:
             for pid in pids:
                 if late or pid not in asked:
                     quietly(os.kill, pid, signal.SIGKILL if late else signal.SIGTERM)
+            if time.monotonic() > deadline + KILL_PATIENCE_S:
+                raise RefusedError(f"processes {pids} of host {self.host} cannot be killed")
             asked.update(pids)
             if self.service is not None:
                 self.service.poll()  # a child that nobody waits for never goes
@@ -164,11 +168,14 @@ class GuestServer:
         self.listener = None
         self.thread = None
 
-    def start(self):
-        """Listen. Raises ``OSError`` when another Mininet does there."""
+    def refuse_taken(self):
+        """Raise ``OSError`` when another Mininet listens there."""
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(self.path) == 0:
                 raise OSError(f"another Mininet answers at {self.path}: set SN_MININET_SOCKET")
+
+    def start(self):
+        """Listen, and answer until :meth:`stop`."""
         Path(self.path).unlink(missing_ok=True)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
@@ -278,6 +285,7 @@ class GuestServer:
         if guest.host is not None:
             self.net.delHost(guest.host)
         if guest.service is not None:
+            guest.service.kill()  # one that has moved to another namespace was not found
             guest.service.wait()
         if guest.namespace is not None:
             os.close(guest.namespace)

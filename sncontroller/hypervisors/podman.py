@@ -37,7 +37,7 @@ from sncontroller.lab.programs import LabError
 __all__ = ["PodmanConfig", "PodmanContainers"]
 
 PORT: Final = "sn-port"
-SETTLE_S: Final = 0.1
+SETTLE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
