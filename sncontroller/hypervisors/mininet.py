@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from sncontroller.hypervisors._mininet_control import Guest, MininetControl
 from sncontroller.hypervisors._ovsdb import Ovsdb, PortRecord
@@ -35,6 +35,9 @@ from sncontroller.lab.net import Link, inside_script
 
 __all__ = ["MininetConfig", "MininetHosts"]
 
+SOCKET_PATH_MAX: Final = 107
+"""Of Linux, unix(7)."""
+
 
 class MininetConfig(PluggedConfig):
     """The plugin's section of a group."""
@@ -48,6 +51,13 @@ class MininetConfig(PluggedConfig):
     )
     rate_bps: int | None = Field(None, ge=8000, description="Limit on what a node sends.")
     timeout_s: float = Field(60.0, gt=0, le=600, description="Mininet must answer in this time.")
+
+    @field_validator("control")
+    @classmethod
+    def _fits(cls, control: Path) -> Path:
+        if len(bytes(control)) > SOCKET_PATH_MAX:
+            raise ValueError(f"a socket's path has at most {SOCKET_PATH_MAX} bytes: {control}")
+        return control
 
 
 @dataclass(frozen=True, slots=True)

@@ -539,6 +539,7 @@ class TestTrouble:
             ({"addresses": "10.98.0.1-10.98.0.2"}, "10.98.0.1 is not in subnet"),
             ({"command": []}, "command"),
             ({"timeout_s": 0}, "timeout_s"),
+            ({"control": f"/run/{'x' * 110}"}, "at most 107 bytes"),
             ({"switch": "s1"}, "switch"),
         ],
     )
