@@ -10,7 +10,8 @@ Usable as they are; the controller's configuration for each lies beside this fil
 Every topology has a primary ``vm1`` (10.0.0.10, a web server that answers with its own name) and
 clients ``c1``, ``c2``, ... The switches are Open vSwitch bridges in the userspace datapath, which
 forward what belongs to no group (a NORMAL entry of lowest priority). Secondaries are made by the
-``netns`` plugin on the primary's switch.
+``netns`` plugin on the primary's switch; with elastic.py beside this file, and elastic.yaml, they
+are hosts of the same Mininet.
 
 This file runs under the Python that Mininet is installed for and needs nothing of sncontroller.
 """

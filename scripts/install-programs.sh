@@ -53,6 +53,7 @@ disable_at_boot() {
         case $package in
             nginx-light) systemctl --quiet disable nginx.service ;;
             openvswitch-switch) systemctl --quiet disable openvswitch-switch.service ;;
+            podman) systemctl --quiet disable podman{.socket,.service,-restart.service,-auto-update.{service,timer}} ;;
         esac 2>/dev/null || true
     done
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.argument("file", metavar="FILE", type=click.Path())
+@click.argument("file", metavar="FILE", type=click.Path(readable=False))
 @click.option("--group", "name", metavar="NAME", help="Only this group.")
 @shell.as_json
 def check(file: str, name: str | None, json_: bool) -> int:

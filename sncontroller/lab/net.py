@@ -31,6 +31,7 @@ __all__ = [
     "Link",
     "Shaping",
     "attach_script",
+    "inside_script",
     "isolate",
     "namespaces",
     "remove_namespace",
@@ -81,7 +82,7 @@ def attach_script(namespace: str, port: str, link: Link) -> str:
             _namespace_command(name, link.alias),
             f"ip {pair}",
             # a child of this shell that dies with it, as this shell dies with its caller
-            f"ip netns exec {name} {DIES_WITH_PARENT} sh -ec {shlex.quote(_inside_script(link))}",
+            f"ip netns exec {name} {DIES_WITH_PARENT} sh -ec {shlex.quote(inside_script(link))}",
             f"ethtool -K {outer} tx off >/dev/null",
             f"echo 1 >/proc/sys/net/ipv6/conf/{outer}/disable_ipv6 2>/dev/null || true",
             f"ip link set {outer} {alias}up",
@@ -98,7 +99,8 @@ def _namespace_command(name: str, alias: str | None) -> str:
     return f"{DIES_WITH_PARENT} unshare --net sh -ec {inside}"
 
 
-def _inside_script(link: Link) -> str:
+def inside_script(link: Link) -> str:
+    """Shell commands that configure, from inside, a namespace whose interface is there."""
     conf = "/proc/sys/net/ipv4/conf"
     return "\n".join(
         [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +121,23 @@ def test_group_can_be_chosen(section: dict[str, Any], tmp_path: Path) -> None:
     result = run(tmp_path, groups, "--group", "dns")
     assert result.exit_code == 2
     assert "no group dns with a hypervisor in" in result.output
+
+
+@pytest.mark.parametrize("command", [("check",), ("hypervisor", "list"), ("hypervisor", "check")])
+def test_unreadable_file_is_told_alike(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Whoever may not read the file gets one line that says so, from every command."""
+    file = tmp_path / "sn.yaml"
+    file.touch(0)
+    powers = "-dac_override,-dac_read_search"
+    nobody = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
+    done = subprocess.run(
+        [*nobody, sys.executable, "-m", "sncontroller.cli", *command, str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = f"{file}: cannot be read: permission denied; run as its owner or root\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
 
 
 class Fake:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sncontroller.lab.namespaces import links
 from sncontroller.lab.net import isolate
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.programs import dies_with_parent, program
@@ -100,7 +101,10 @@ def controller(tmp_path: Path, ovs: PrivateOvs) -> Callable[[str], Path]:
 
     def start(name: str) -> Path:
         raw = yaml.safe_load((HERE / f"{name}.yaml").read_text())
-        raw["groups"]["web"]["hypervisor"].update(ovsdb=ovs.db, workdir=str(tmp_path / "nodes"))
+        section = raw["groups"]["web"]["hypervisor"]
+        places = {"netns": ("workdir", "nodes"), "mininet": ("control", "mininet.sock")}
+        option, place = places[section["plugin"]]
+        section.update({"ovsdb": ovs.db, option: str(tmp_path / place)})
         configuration, log = tmp_path / "sn.yaml", tmp_path / "controller.log"
         configuration.write_text(yaml.safe_dump(raw))
         command = [
@@ -171,3 +175,38 @@ def test_mn_takes_the_topologies(ovs: PrivateOvs, topology: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "vm1" in done.stdout + done.stderr
     assert ovs.vsctl("list-br") == ""
+
+
+def test_mn_makes_an_elastic_groups_hosts(
+    ovs: PrivateOvs, controller: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """``mn --custom`` with elastic.py: secondaries are hosts that its command line knows."""
+    log, custom = controller("elastic"), f"{HERE / 'topologies.py'},{HERE / 'elastic.py'}"
+    control = {"SN_MININET_SOCKET": str(tmp_path / "mininet.sock"), "TMPDIR": str(tmp_path)}
+    mn = subprocess.Popen(
+        [
+            *(*dies_with_parent(), program("mn"), "--custom", custom, "--topo", "snsingle"),
+            *("--switch", "snovs", "--controller", f"remote,ip=127.0.0.1,port={OPENFLOW}"),
+        ],
+        env={**os.environ, **ovs.environment, **control},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        eventually(lambda: group()["active"] == 1, log)
+        scale(3)
+        eventually(lambda: group()["active"] == 3, log)
+        fetch = "c1 for i in $(seq 60); do curl -s --max-time 5 http://10.0.0.10/; done\n"
+        said, _ = mn.communicate(f"nodes\n{fetch}web_2 ping -c1 10.0.0.101\nexit\n", timeout=120)
+    finally:
+        mn.kill()
+        mn.wait()
+    assert mn.returncode == 0, said
+    assert "c1 c2 s1 vm1 web_2 web_3" in said
+    assert {"vm1", "web-2", "web-3"} <= set(said.split())
+    assert "1 packets transmitted, 1 received" in said
+    assert ovs.vsctl("list-br") == ""
+    assert [name for name in links() if name != "lo"] == []
+    assert list(tmp_path.glob("sn-mininet-*")) == []

@@ -148,6 +148,10 @@ class TestContract(HypervisorContract):
             host.stop()
         assert leftovers(before) == ()
 
+    def test_example_is_short(self) -> None:
+        """Anybody can write one: less than 100 lines, as the docs say."""
+        assert len(EXAMPLE.read_text().splitlines()) < 100
+
     def test_example_refuses_what_is_not_the_protocol(self, urls: tuple[str, str]) -> None:
         """Unknown resources are 404, and a body that is no node 422 with the reason."""
         for path in ("/", "/v1", f"{PATH}/web-2/more", "/v2/a/b/nodes"):
