@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sncontroller.lab.net import isolate
+from tests.dataplane.world import Client
 from tests.lab.failover_lab import ADDRESS, PRIMARY, Lab, running, visits
 
 TO = {"address": ADDRESS, "port": 80}
@@ -40,6 +41,19 @@ def manual(nodes: int) -> dict[str, object]:
     return {"policy": "manual", "min": 1, "max": 6, "nodes": nodes}
 
 
+def hold(lab: Lab, holder: Client, count: int, address: str) -> dict[str, int]:
+    """So many held connections from an address of their own; how many each node has.
+
+    With the client's first address they could use a port again whose last connection has just
+    ended, and Open vSwitch may take that one's FIN for theirs (docs/failover.md).
+    """
+    lab.client.run("ip", "address", "replace", f"{address}/24", "dev", "eth0")
+    opened = holder.do("open", count=count, source=address, **TO)
+    assert opened["failed"] == 0
+    nodes: dict[str, int] = opened["nodes"]
+    return nodes
+
+
 def test_round_robin_and_least_connections_are_exact(tmp_path: Path) -> None:
     """Short connections in turn to a hair; held ones to who has the fewest, also after a kill."""
     with running(tmp_path, pinning="reactive", balance={"kind": "round-robin"}) as lab:
@@ -50,22 +64,22 @@ def test_round_robin_and_least_connections_are_exact(tmp_path: Path) -> None:
         print(f"\nround robin, 301 connections, 8 at a time: {dict(turns)}")
         assert sorted(turns.values()) == [100, 100, 101]
 
-        assert old.do("open", count=18, **TO)["nodes"] == dict.fromkeys(THREE, 6)
+        assert hold(lab, old, 18, "10.0.0.102") == dict.fromkeys(THREE, 6)
         lab.until(lambda: set(flows(lab).values()) == {6}, "short connections are still counted")
         reload(lab, balance={"kind": "least-connections"}, scaling=manual(4))
         lab.active(*THREE, "web-4")
-        opened = new.do("open", count=6, **TO)
+        opened = hold(lab, new, 6, "10.0.0.103")
         print(f"least connections, 6 each on three nodes, a fourth joins; 6 more: {opened}")
-        assert (opened["failed"], opened["nodes"]) == (0, {"web-4": 6})
+        assert opened == {"web-4": 6}
 
         assert old.do("close")["broken"] == 0
         lab.until(lambda: flows(lab) == {**dict.fromkeys(THREE, 0), "web-4": 6}, "not counted")
         lab.restart_controller()
         lab.active(*THREE, "web-4")
         lab.until(lambda: flows(lab).get("web-4") == 6, "the pins were not counted")
-        opened = old.do("open", count=18, **TO)
+        opened = hold(lab, old, 18, "10.0.0.104")
         print(f"controller killed, 6 on web-4, none elsewhere; 18 more: {opened}")
-        assert (opened["failed"], opened["nodes"]) == (0, dict.fromkeys(THREE, 6))
+        assert opened == dict.fromkeys(THREE, 6)
         for holder in (old, new):
             held = holder.do("check")
             assert (held["broken"], held["moved"]) == (0, 0)
@@ -92,7 +106,7 @@ def test_the_warm_pool(tmp_path: Path) -> None:
         lab.until(lambda: lab.group()["live"], "the switch was not told")
         told_s = time.time()
         assert lab.events("active", "web-2")[-1]["time_s"] - surge_s < booted
-        time.sleep(0.3)
+        lab.until(lambda: lab.node("web-2")["signals"]["new_flows_per_s"], "it gets no flow")
         agent.do("halt")
         seen = visits(agent, number)
         assert seen.failed == ()
@@ -113,9 +127,9 @@ def test_the_warm_pool(tmp_path: Path) -> None:
         lab.wait_event("primary", since=cut_s)
         lab.until(lambda: lab.group()["live"], "the switch was not told")
         told_s = time.time()
-        time.sleep(0.3)
         agent.do("halt")
-        after = visits(agent, number).since(told_s)
+        visits(agent, number)
+        after = visits(agent, agent.start("visit", total=100, **TO))
         print(
             f"primary dead without a secondary: told after {told_s - cut_s:.3f} s;"
             f" {len(after.all)} connections after it, {len(after.failed)} failed"

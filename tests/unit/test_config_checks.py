@@ -33,6 +33,17 @@ from tests.unit.configs import GROUP, OTHER, README, changed, problems, told, wr
             "new_flows_per_s, packets_per_s or bits_per_s, or pinning learn or reactive",
         ),
         (
+            {"balance": {"kind": "round-robin"}},
+            "balance.kind: round-robin needs pinning: reactive, where the controller is asked "
+            "about each new flow; with pinning conntrack the switch spreads them by itself: use "
+            "even, weighted or least-load",
+        ),
+        (
+            {"pool": {"warm": 2}},
+            "pool.warm: is 2, but between scaling.min 1 and scaling.max 1, which counts the warm "
+            "nodes too, there is room for 0; set scaling.max to 3",
+        ),
+        (
             {"match": {"ports": ["80", "70-90"]}},
             "match.ports: 80 and 70-90 overlap; merge them",
         ),
