@@ -142,12 +142,17 @@ def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
 
 
 def _adopt(turn: Turn, index: Index, info: NodeInfo) -> None:
-    broken = info.status is NodeStatus.BROKEN
-    reason = f"found half-made: {info.detail}" if broken else "found at the hypervisor"
-    state = State.GONE if broken else State.BOOTING
-    turn.put(new_node(turn, index, state, reason))
+    """Take in a node of ours that nobody here knows of: an orphan."""
+    hypervisor = turn.group.spec.hypervisor
+    unwanted = hypervisor is not None and hypervisor.orphans == "destroy"
+    reason = "found at the hypervisor"
+    if info.status is NodeStatus.BROKEN:
+        unwanted, reason = True, f"found half-made: {info.detail}"
+    elif unwanted:
+        reason = "found at the hypervisor: orphans are destroyed"
+    turn.put(new_node(turn, index, State.GONE if unwanted else State.BOOTING, reason))
     take_as_made(turn, index, info)
-    turn.log(Kind.STOPPED if broken else Kind.STARTED, info.name, reason)
+    turn.log(Kind.STOPPED if unwanted else Kind.STARTED, info.name, reason)
 
 
 def _broken(turn: Turn, node: Node, asked_s: float, detail: str) -> None:

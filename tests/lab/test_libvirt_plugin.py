@@ -112,9 +112,10 @@ def virsh(*arguments: str) -> str:
 class LibvirtSubject(Subject):
     """Domains, their processes, disks, interfaces and ports."""
 
-    def __init__(self, ovs: PrivateOvs, config: Mapping[str, Any]) -> None:
-        """Use this switch and this section."""
+    def __init__(self, ovs: PrivateOvs, libvirt: PrivateLibvirt, config: Mapping[str, Any]) -> None:
+        """Use this switch, this daemon and this section."""
         self._ovs = ovs
+        self._libvirt = libvirt
         self._config = config
 
     def plugin(self, owner: Owner) -> Hypervisor:
@@ -156,8 +157,7 @@ class LibvirtSubject(Subject):
             virsh("destroy", f"contract.{info.name}")
 
         def killed(info: NodeInfo) -> None:
-            pid = Path(f"/run/libvirt/qemu/contract.{info.name}.pid").read_text()
-            subprocess.run(["kill", "-9", pid.strip()], check=True)
+            self._libvirt.kill_guest(f"contract.{info.name}")
             until(lambda: "shut off" in virsh("domstate", f"contract.{info.name}"))
 
         def unplugged(info: NodeInfo) -> None:
@@ -174,9 +174,9 @@ class TestContract(HypervisorContract):
     settle_s = 1.5
 
     @pytest.fixture
-    def subject(self, ovs: PrivateOvs, config: dict[str, Any]) -> Subject:
+    def subject(self, ovs: PrivateOvs, libvirt: PrivateLibvirt, config: dict[str, Any]) -> Subject:
         """The plugin with real VMs."""
-        return LibvirtSubject(ovs, config)
+        return LibvirtSubject(ovs, libvirt, config)
 
 
 class TestNode:
@@ -191,8 +191,8 @@ class TestNode:
         plugin = plugin_of(config)
         with Host(ovs, BRIDGE, "sntclient", Link("10.99.0.1/24")) as client:
             info = plugin.start_node(node_request(2))
-            fetch = ["curl", "-s", "-m", "2", "http://10.99.0.100/"]
-            until(lambda: client.run(*fetch, check=False).stdout.strip() == "web-2")
+            fetch = ["curl", "-si", "-m", "2", "http://10.99.0.100/"]
+            until(lambda: "X-Node: web-2" in client.run(*fetch, check=False).stdout)
             client.run("ping", "-c1", "-W1", "10.99.0.10", check=False)
             neighbours = client.run("ip", "neigh").stdout
             assert "10.99.0.10 dev eth0 lladdr" not in neighbours
@@ -276,13 +276,14 @@ class TestTrouble:
     def test_start_says_what_is_wrong(
         self,
         ovs: PrivateOvs,
+        libvirt: PrivateLibvirt,
         config: dict[str, Any],
         change: dict[str, Any],
         error: type[Exception] | None,
         message: str,
     ) -> None:
         """Each trouble is of the right kind and named, and leaves nothing."""
-        plugin, subject = plugin_of({**config, **change}), LibvirtSubject(ovs, config)
+        plugin, subject = plugin_of({**config, **change}), LibvirtSubject(ovs, libvirt, config)
         before = set(subject.objects())
         if error is None:
             plugin.start_node(node_request(2))
