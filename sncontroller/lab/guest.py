@@ -37,6 +37,9 @@ _MODULES: Final = (  # in the order in which they go in
     "isofs",
     "sch_tbf",
 )
+_DIRECTORIES: Final = (
+    *("bin", "dev", "etc", "modules", "proc", "seed", "srv", "sys", "usr/sbin", "var/log/nginx"),
+)
 _PROGRAMS: Final = ("nginx", "tc")
 _ACCOUNTS: Final = {  # nginx looks them up, and stays root
     "etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
@@ -60,10 +63,11 @@ for disk in /dev/vd*; do mount -t iso9660 -o ro $disk /seed 2>/dev/null && break
 hostname "$name"
 for one in $(echo "$group" | tr , ' '); do ip address add "$one/32" dev lo; done
 [ -z "$address" ] || ip address add "$address" dev eth0
-[ -z "$shaping" ] || tc $(echo "$shaping" | tr , ' ')
+[ -z "$shaping" ] || /usr/sbin/tc $(echo "$shaping" | tr , ' ')
 yes '{line}' | head -c ${{page_bytes:-{page_bytes}}} >/srv/page
 sed "s/@name@/$name/" /etc/nginx.conf >/srv/nginx.conf
-exec nginx -c /srv/nginx.conf
+ulimit -n 4096
+exec /usr/sbin/nginx -c /srv/nginx.conf
 """
 CMDLINE: Final = (
     "console=ttyS0 quiet panic=1 mitigations=off no_timer_check sn.name={name}"
@@ -149,11 +153,11 @@ def _outside(words: Sequence[str], script: str) -> None:
 
 def _lay_out(tree: Path, root: Path, init: str, nginx: str) -> None:
     """The guest's files; the kernel's package is unpacked in ``tree``."""
-    for name in ("bin", "proc", "sys", "dev", "etc", "seed", "srv", "modules", "var/log/nginx"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    for name in ("busybox", *_PROGRAMS):
-        shutil.copy(program(name), root / "bin" / name)
+    for name in _DIRECTORIES:
+        (root / name).mkdir(parents=True)
+    shutil.copy(program("busybox"), root / "bin" / "busybox")
     for name in _PROGRAMS:
+        shutil.copy(program(name), root / "usr/sbin" / name)  # busybox has its own tc, in its shell
         for library in _libraries(program(name)):
             (root / library[1:]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, root / library[1:])

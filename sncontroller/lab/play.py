@@ -59,6 +59,7 @@ class Play:
 
     def run(self) -> Played:
         """Play it. Raises ``LabError``; ``KeyboardInterrupt`` when it is told to end."""
+        self.console.print(f"a switch, the clients, the primary: {self.setting.hypervisor} ...")
         with ExitStack() as stack:
             self.stage = stack.enter_context(Stage(self.setting))
             stack.callback(self.stage.remove_secondaries)
