@@ -96,7 +96,7 @@ def _advance(turn: Turn, node: Node) -> None:
             if _fit(turn, node):
                 _enter(turn, node)
             else:
-                _expire(turn, node, f"no service: {node.health.reason}")
+                _expire(turn, node, "no service", f": {node.health.reason}")
         case State.WARMING:
             if not _lost(turn, node) and turn.now - node.since_s >= turn.group.spec.balance.ramp_s:
                 turn.go(node, Trigger.WARM, node.reason)
@@ -177,14 +177,14 @@ def _return_or_replace(turn: Turn, node: Node) -> None:
         turn.go(node, Trigger.GIVE_UP, f"{node.reason}; not back in {RETURN_WITHIN_S:.0f} s")
 
 
-def _expire(turn: Turn, node: Node, why: str) -> None:
+def _expire(turn: Turn, node: Node, what: str, detail: str = "") -> None:
     """Give up a node that does not come into service; the next one has to wait."""
     spec = turn.group.spec.hypervisor
     if not node.ours or spec is None or turn.now - node.since_s < spec.boot_deadline_s:
         return
     failures = turn.group.boot_failures + 1
     wait_s = pause_s(failures)
-    why = f"{why} in {spec.boot_deadline_s:.0f} s"
+    why = f"{what} within {spec.boot_deadline_s:.0f} s{detail}"
     turn.go(node, Trigger.GIVE_UP, why)
     turn.change(
         boot_failures=failures,
