@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -27,13 +28,15 @@ from sncontroller.hypervisors.contract import (
     until_running,
 )
 from sncontroller.hypervisors.libvirt import Libvirt, LibvirtConfig, Virtualization
-from sncontroller.lab.guest import CMDLINE, GuestFiles, guest_files
+from sncontroller.lab.guest import CMDLINE, CMDLINE_OF_SEED, GuestFiles, guest_files
 from sncontroller.lab.libvirtd import PrivateLibvirt
 from sncontroller.lab.net import Host, Link, isolate
 from sncontroller.lab.ovs import PrivateOvs
 
 BRIDGE = "sntbr0"
 FOREIGN = ("contract.web-9",)
+MOMENTS = int(os.environ.get("SNCONTROLLER_CRASH_MOMENTS", "3"))
+"""Each of them starts a machine; the contract's own number is 10."""
 BUILD = Path(__file__).parents[2] / "build" / "guest"
 
 
@@ -169,7 +172,7 @@ class LibvirtSubject(Subject):
 class TestContract(HypervisorContract):
     """The contract of all plugins."""
 
-    crash_moments = 3  # each of them boots a machine
+    crash_moments = MOMENTS
 
     settle_s = 1.5
 
@@ -222,6 +225,36 @@ class TestNode:
         assert f"backing file: {config['image']}" in said
         plugin.stop_node("web-2")
         assert (disk.exists(), config["image"].read_bytes()) == (False, bytes(1 << 20))
+
+    def test_disk_goes_with_a_node_whose_record_was_removed(self, config: dict[str, Any]) -> None:
+        """Also when somebody undefined the domain behind the plugin's back."""
+        plugin = plugin_of(config)
+        plugin.start_node(node_request(2))
+        virsh("destroy", "contract.web-2")
+        virsh("undefine", "contract.web-2")
+        assert plugin.list_nodes() == ()
+        plugin.stop_node("web-2")
+        assert list(config["disks"].iterdir()) == []
+
+    def test_cloud_init_seed_tells_the_guest_who_it_is(
+        self, ovs: PrivateOvs, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """A guest that is told nothing else gets name and address from its seed disk."""
+        user_data = tmp_path / "user-data"
+        user_data.write_text("#!/bin/sh\nip address add {address}/24 dev eth0\n")
+        network = tmp_path / "network-config"
+        network.write_text("version: 2\n")
+        seeded = {"user_data": user_data, "network_config": network, "cmdline": CMDLINE_OF_SEED}
+        plugin = plugin_of({**config, **seeded})
+        with Host(ovs, BRIDGE, "sntclient", Link("10.99.0.1/24")) as client:
+            plugin.start_node(node_request(2))
+            seed = config["disks"] / "contract.web-2.seed.iso"
+            said = subprocess.check_output(["isoinfo", "-J", "-f", "-d", "-i", seed], text=True)
+            assert "Volume id: cidata" in said
+            fetch = ["curl", "-si", "-m", "2", "http://10.99.0.100/"]
+            until(lambda: "X-Node: web-2" in client.run(*fetch, check=False).stdout)
+            plugin.stop_node("web-2")
+        assert list(config["disks"].iterdir()) == []
 
     def test_template_is_used(self, config: dict[str, Any], tmp_path: Path) -> None:
         """What a template says stays; name, interface and tags are the node's."""
@@ -318,6 +351,9 @@ class TestTrouble:
         [
             ({"kernel": None, "image": None, "disks": None}, "one of them must say"),
             ({"disks": None}, "image and disks must both"),
+            ({"image": None}, "image and disks must both"),
+            ({"image": None, "disks": None, "user_data": "/u"}, "user_data: disks must say"),
+            ({"network_config": "/n"}, "network_config: it goes with user_data"),
             ({"template": "/x"}, "a template says itself"),
             ({"addresses": "10.0.0.9-10.0.0.8"}, "FIRST-LAST"),
             ({"addresses": "10.0.0.9-web"}, "does not appear to be"),
