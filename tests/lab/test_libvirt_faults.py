@@ -19,8 +19,19 @@ import pytest
 from sncontroller.lab.guest import CMDLINE, guest_files
 from sncontroller.lab.libvirtd import PrivateLibvirt
 from sncontroller.lab.net import isolate
-from tests.lab.failover_lab import ADDRESS, BRIDGE, PRIMARY, REPOSITORY, Lab, running, visits
+from tests.lab.failover_lab import (
+    ADDRESS,
+    BRIDGE,
+    PRIMARY,
+    PROBES_FROM,
+    REPOSITORY,
+    Lab,
+    running,
+    visits,
+)
 
+HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 1, "fall": 8}
+"""An emulated machine may be late while another one boots: that is no death."""
 TO = {"address": ADDRESS, "port": 80}
 MOMENTS = int(os.environ.get("SNCONTROLLER_CRASH_MOMENTS", "2"))
 """How often the controller is killed; ``SNCONTROLLER_CRASH_MOMENTS=10`` takes some minutes."""
@@ -92,7 +103,7 @@ def on_libvirt(directory: Path) -> Iterator[Machines]:
             "addresses": "10.0.0.20-10.0.0.60",
         }
         scaling = {"policy": "manual", "min": 1, "max": 6, "nodes": 1}
-        lab.write(hypervisor=section, scaling=scaling)
+        lab.write(hypervisor=section, scaling=scaling, health=HEALTH)
         lab.ask("reload", {})
         machines = Machines(lab, libvirt, disks)
         yield machines
