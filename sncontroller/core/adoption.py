@@ -134,7 +134,8 @@ def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
             _broken(turn, turn.node(index), asked_s, info.detail)
     for node in tuple(turn.group.nodes.values()):
         settled = node.call is None and max(node.since_s, node.called_s) < asked_s
-        if node.ours and node.index not in found and settled and node.state is not State.GONE:
+        existed = node.ours and node.state not in (State.REQUESTED, State.GONE)
+        if existed and node.index not in found and settled:
             vanished = "the hypervisor has it no longer"
             if turn.go(node, Trigger.DIE, vanished):
                 turn.log(Kind.FAILED, node.name, vanished)

@@ -96,7 +96,7 @@ def main(
     """
     kind = HYPERVISORS.get(hypervisor)
     if kind is None:
-        fail(f"it cannot use the hypervisor {hypervisor!r}; it can: {', '.join(HYPERVISORS)}", 2)
+        fail(f"there is none on {hypervisor!r}; HYPERVISOR is one of {', '.join(HYPERVISORS)}", 2)
     scenario = (kind.quick if is_quick else kind.full)(
         one_node_users(kind.service), kill_controller
     )
