@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sncontroller.lab.namespaces import all_pids, namespaces, pids_with_environment
+from sncontroller.lab.namespaces import namespaces, pids_with_environment
 
 LIMIT_S = 170
 LIBVIRT_LIMIT_S = 300
@@ -44,29 +42,6 @@ def demo(output: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 def descendants(demo_pid: int) -> tuple[int, ...]:
     """All processes that a run has started and that still run."""
     return pids_with_environment(f"SNCONTROLLER_DEMO={demo_pid}")
-
-
-def tree(pid: int) -> dict[int, str]:
-    """All processes below this one, by parent: the command line of each."""
-    parents: dict[int, list[int]] = {}
-    for each in all_pids():
-        with suppress(OSError):
-            stat = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            parents.setdefault(int(stat[1]), []).append(each)
-    found: dict[int, str] = {}
-    todo = [pid]
-    while todo:
-        children = parents.get(todo.pop(), [])
-        todo += children
-        found |= {child: command_line(child) for child in children}
-    return found
-
-
-def command_line(pid: int) -> str:
-    """What the process was started with; empty when it is gone."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return ""
 
 
 def await_line(process: subprocess.Popen[str], word: str) -> None:
@@ -139,27 +114,6 @@ def test_a_killed_run_takes_its_processes_with_it(tmp_path: Path) -> None:
         while descendants(process.pid) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert descendants(process.pid) == ()
-
-
-def test_a_killed_run_takes_its_machines_with_it(tmp_path: Path) -> None:
-    """A virtual machine is nobody's child: it ends all the same, with its libvirt."""
-    with demo(tmp_path, *LIBVIRT) as process:
-        await_line(process, "== attach")
-        below = tree(process.pid)
-        assert any("qemu-system" in line for line in below.values())
-        process.kill()
-        process.wait()
-        deadline = time.monotonic() + 20
-        while (left := still(below)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert left == {}
-    for directory in Path(tempfile.gettempdir()).glob(f"sn-*-{process.pid}-*"):
-        shutil.rmtree(directory)
-
-
-def still(before: dict[int, str]) -> dict[int, str]:
-    """Those of the processes that still run."""
-    return {pid: line for pid, line in before.items() if line and command_line(pid) == line}
 
 
 def test_an_unknown_hypervisor_is_refused_in_one_line(tmp_path: Path) -> None:

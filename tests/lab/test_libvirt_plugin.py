@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from sncontroller.hypervisors.contract import (
 from sncontroller.hypervisors.libvirt import Libvirt, LibvirtConfig, Virtualization
 from sncontroller.lab.guest import CMDLINE, CMDLINE_OF_SEED, GuestFiles, guest_files
 from sncontroller.lab.libvirtd import PrivateLibvirt
+from sncontroller.lab.namespaces import all_pids
 from sncontroller.lab.net import Host, Link, isolate
 from sncontroller.lab.ovs import PrivateOvs
 
@@ -287,6 +290,53 @@ class TestNode:
         libvirt.start()
         assert until_running(plugin, "web-2").port == node_request(2).port
         plugin.stop_node("web-2")
+
+
+class TestPrivateLibvirt:
+    """What the lab's own daemon promises."""
+
+    def test_no_machine_outlives_whoever_started_the_daemon(
+        self, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """A machine is nobody's child; killed with -9, the lab takes it along all the same."""
+        owner = f"killed{os.getpid()}"
+        command = [sys.executable, "-c", _LAB, owner, str(tmp_path), str(config["kernel"])]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as lab:
+            assert lab.stdout is not None
+            assert lab.stdout.readline() == "started\n"
+            assert len(machines(owner)) == 1
+            lab.kill()
+        until(lambda: machines(owner) == [], 20)
+
+
+_LAB = f"""
+import sys, time
+from pathlib import Path
+from sncontroller.hypervisors.contract import node_request
+from sncontroller.hypervisors.libvirt import Libvirt, LibvirtConfig, Owner
+from sncontroller.lab.libvirtd import PrivateLibvirt
+from sncontroller.lab.net import isolate
+from sncontroller.lab.ovs import PrivateOvs
+owner, directory, kernel = sys.argv[1:]
+isolate()
+with PrivateOvs(directory + "/ovs") as ovs:
+    ovs.add_bridge("{BRIDGE}", fail_mode="secure")
+    with PrivateLibvirt(Path(directory) / "libvirt", ovs.environment) as libvirt:
+        section = dict(bridge="{BRIDGE}", ovsdb=ovs.db, kernel=kernel, virtualization="qemu")
+        Libvirt(LibvirtConfig(**section), Owner(owner, "web")).start_node(node_request(2))
+        print("started", flush=True)
+        time.sleep(60)
+"""
+
+
+def machines(owner: str) -> list[int]:
+    """The process ids of a controller's VMs."""
+    found = []
+    for pid in all_pids():
+        with suppress(OSError):
+            if f"guest={owner}.".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
 _WITH_A_TEMPLATE = ("bridge", "uri", "ovsdb", "addresses")
