@@ -35,7 +35,7 @@ HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 
 TO = {"address": ADDRESS, "port": 80}
 MOMENTS = int(os.environ.get("SNCONTROLLER_CRASH_MOMENTS", "1"))
 """How often the controller is killed; ``SNCONTROLLER_CRASH_MOMENTS=10`` takes some minutes."""
-SPREAD_S = 6.0
+SPREAD_S = 4.0
 """A VM boots in about so long on a machine with nothing else to do."""
 
 
