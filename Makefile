@@ -16,6 +16,7 @@ export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 
 help: ## This text
 	@echo 'make demo    an elastic group on this machine, on real traffic: build/demo (3 minutes)'
+	@echo '             HYPERVISOR=libvirt: its nodes are virtual machines'
 	@echo 'make simulate  scaling policies on days of load, no switch: build/simulate (2 minutes)'
 	@echo 'make test    lint, types and all tests (ARGS=... goes to pytest)'
 	@echo 'make lint    lint and types alone'
@@ -23,12 +24,15 @@ help: ## This text
 	@echo 'make setup   what the others do first: programs by apt, the project into .venv'
 	@echo 'make clean   remove .venv, build and caches'
 	@echo
-	@echo 'PYTHON=python3.13 chooses the Python, HYPERVISOR=netns the one that makes nodes.'
+	@echo 'PYTHON=python3.13 chooses the Python, HYPERVISOR=netns|libvirt what makes nodes.'
 
 setup: $(STAMP)
 
+# The demo needs the programs of its own hypervisor; everything else those of all.
+NEEDED_FOR := $(if $(filter-out demo,$(MAKECMDGOALS)),,$(HYPERVISOR))
+
 programs:
-	@scripts/install-programs.sh '$(PYTHON)'
+	@scripts/install-programs.sh '$(PYTHON)' $(NEEDED_FOR)
 
 $(STAMP): setup.cfg pyproject.toml build-constraints.txt scripts/make-venv.sh | programs
 	@scripts/make-venv.sh '$(PYTHON)' '$@'

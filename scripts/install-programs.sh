@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the programs of debian-packages.txt that are missing; says nothing when none is.
+# Usage: install-programs.sh [PYTHON [HYPERVISOR]]: without a hypervisor, those of all hypervisors.
 #
 # On Debian and its kin, as root, by apt. Elsewhere, or without root, it names what is missing and
 # ends with 2. No service is started, now or at the next boot, that was not there before.
@@ -7,6 +8,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 python=${1:-python3}
+hypervisor=${2:-}
 policy=/usr/sbin/policy-rc.d
 log=$here/../build/apt.log
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -29,9 +31,10 @@ can_make_venv() {
 }
 
 missing() {
-    local program package
-    while read -r program package; do
+    local program package whose
+    while read -r program package whose; do
         case $program in '' | '#'*) continue ;; esac
+        [ -z "$whose" ] || [ -z "$hypervisor" ] || [ "$whose" = "$hypervisor" ] || continue
         has_program "$program" || echo "$program $package"
     done <"$here/debian-packages.txt"
 }

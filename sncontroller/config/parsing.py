@@ -114,9 +114,12 @@ class _Reader:
         except base.PluginError as error:
             self.found.append(((*at, "plugin"), str(error)))
             return None
-        section = {key: value for key, value in raw.items() if key != "plugin"}
+        own = {key: value for key, value in raw.items() if key in HypervisorSpec.own_keys()}
+        section = {key: value for key, value in raw.items() if key not in own}
         config = self._model(plugin.Config, section, at)
-        return None if config is None else HypervisorSpec(plugin=name, config=config)
+        if config is None:
+            return None
+        return self._model(HypervisorSpec, {**own, "config": config}, at)
 
     def _model(self, model: type[M], raw: dict[Any, Any], at: tuple[Key, ...]) -> M | None:
         """``raw`` as the model, or ``None`` with what is wrong noted under ``at``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sncontroller.core.model import Config, GroupSpec
+from sncontroller.core.model import Config, GroupSpec, HypervisorSpec
 from sncontroller.hypervisors import base
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -21,8 +21,9 @@ def schema() -> dict[str, Any]:
     group = definitions["GroupSpec"]
     name = group["properties"].pop("name")
     group["required"].remove("name")
-    definitions.pop("HypervisorSpec")
-    group["properties"]["hypervisor"] = _hypervisor(definitions)
+    common = definitions.pop("HypervisorSpec")["properties"]
+    own = {key: common[key] for key in HypervisorSpec.own_keys() - {"plugin"}}
+    group["properties"]["hypervisor"] = _hypervisor(definitions, dict(sorted(own.items())))
     health = definitions["HealthSpec"]["properties"]
     health["expect_status"] = _one_or_list(health["expect_status"])
     root["properties"]["groups"] = {
@@ -48,8 +49,11 @@ def _one_or_list(array: dict[str, Any]) -> dict[str, Any]:
     return {**about, "anyOf": [array["items"], array]}
 
 
-def _hypervisor(definitions: dict[str, Any]) -> dict[str, Any]:
-    """One branch per plugin; what the plugins' models define goes to ``definitions``."""
+def _hypervisor(definitions: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """One branch per plugin; what the plugins' models define goes to ``definitions``.
+
+    ``own`` are the keys that every section may have.
+    """
     branches: list[dict[str, Any]] = []
     for name in base.names():
         try:
@@ -60,7 +64,7 @@ def _hypervisor(definitions: dict[str, Any]) -> dict[str, Any]:
         for part, body in section.pop("$defs", {}).items():
             definitions[f"{name}.{part}"] = body
         plugin = {"const": name, "description": section.get("description", "The plugin's name.")}
-        section["properties"] = {"plugin": plugin} | section.get("properties", {})
+        section["properties"] = {"plugin": plugin} | own | section.get("properties", {})
         section["required"] = ["plugin", *section.get("required", [])]
         definitions[f"hypervisor.{name}"] = section
         branches.append({"$ref": f"#/$defs/hypervisor.{name}"})

@@ -142,7 +142,8 @@ def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
             _broken(turn, turn.node(index), asked_s, info.detail)
     for node in tuple(turn.group.nodes.values()):
         settled = node.call is None and max(node.since_s, node.called_s) < asked_s
-        if node.ours and node.index not in found and settled and node.state is not State.GONE:
+        existed = node.ours and node.state not in (State.REQUESTED, State.GONE)
+        if existed and node.index not in found and settled:
             vanished = "the hypervisor has it no longer"
             if turn.go(node, Trigger.DIE, vanished):
                 turn.log(Kind.FAILED, node.name, vanished)
@@ -150,12 +151,17 @@ def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
 
 
 def _adopt(turn: Turn, index: Index, info: NodeInfo) -> None:
-    broken = info.status is NodeStatus.BROKEN
-    reason = f"found half-made: {info.detail}" if broken else "found at the hypervisor"
-    state = State.GONE if broken else State.BOOTING
-    turn.put(new_node(turn, index, state, reason))
+    """Take in a node of ours that nobody here knows of: an orphan."""
+    hypervisor = turn.group.spec.hypervisor
+    unwanted = hypervisor is not None and hypervisor.orphans == "destroy"
+    reason = "found at the hypervisor"
+    if info.status is NodeStatus.BROKEN:
+        unwanted, reason = True, f"found half-made: {info.detail}"
+    elif unwanted:
+        reason = "found at the hypervisor: orphans are destroyed"
+    turn.put(new_node(turn, index, State.GONE if unwanted else State.BOOTING, reason))
     take_as_made(turn, index, info)
-    turn.log(Kind.STOPPED if broken else Kind.STARTED, info.name, reason)
+    turn.log(Kind.STOPPED if unwanted else Kind.STARTED, info.name, reason)
 
 
 def _broken(turn: Turn, node: Node, asked_s: float, detail: str) -> None:

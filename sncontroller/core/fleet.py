@@ -158,6 +158,9 @@ def _stop(turn: Turn, node: Node) -> None:
 
 
 def _list(turn: Turn) -> None:
+    spec = turn.group.spec.hypervisor
+    if spec is not None and spec.orphans == "destroy" and PRIMARY_INDEX not in turn.group.nodes:
+        return  # only the switch can say which nodes serve: those are no orphans
     if turn.group.listing_s is None and turn.now >= turn.group.list_next_s:
         turn.change(listing_s=turn.now)
         turn.say(ListNodes(turn.group.spec.zone))

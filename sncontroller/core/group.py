@@ -191,7 +191,8 @@ def _asked(turn: Turn, event: ev.Asked) -> None:
 
 
 def _respecified(turn: Turn, spec: GroupSpec) -> None:
-    turn.change(spec=spec, view=None, no_start_before_s=0.0, list_next_s=turn.now)
+    turn.change(spec=spec, view=None, list_next_s=turn.now)
+    turn.change(no_start_before_s=0.0, boot_failures=0)
     turn.log(ev.Kind.RELOADED, None, "the configuration changed")
     for node in tuple(turn.group.nodes.values()):
         turn.update(node.index, probe=None, retry_s=0.0, sources=())

@@ -162,7 +162,16 @@ class HypervisorSpec(Spec):
     """Which plugin makes the secondaries; its own section is checked by the plugin's model."""
 
     plugin: str
+    orphans: Literal["adopt", "destroy"] = "adopt"
+    """What becomes of a node of ours at the hypervisor that neither switch nor controller knows."""
+    boot_deadline_s: float = Field(default=300, gt=0)
+    """A node that does not serve by then is destroyed; the next one waits longer each time."""
     config: SerializeAsAny[BaseModel]
+
+    @classmethod
+    def own_keys(cls) -> frozenset[str]:
+        """The keys of a ``hypervisor`` section that are not the plugin's."""
+        return frozenset(cls.model_fields) - {"config"}
 
 
 class SwitchSpec(Spec):

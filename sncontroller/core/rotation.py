@@ -12,14 +12,13 @@ from dataclasses import replace
 
 from sncontroller.core import balance, bfd, health, reactive, slots
 from sncontroller.core.events import Apply, Kind
+from sncontroller.core.fleet import pause_s
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import SERVING, State, Trigger
 from sncontroller.core.plan import PlanNode, View, desired
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
 
-BOOT_DEADLINE_S = 300.0
-"""A node that does not serve by then is given up."""
 RETURN_WITHIN_S = 30.0
 """A failed node of ours that is not back by then is replaced."""
 _IN_SIGHT = frozenset({State.PROBING, State.STANDBY, State.FAILED}) | SERVING
@@ -94,12 +93,12 @@ def _advance(turn: Turn, node: Node) -> None:
                 turn.go(node, Trigger.LINKED, "its port is up")
                 _advance(turn, turn.node(node.index))
             else:
-                _expire(turn, node, BOOT_DEADLINE_S, "its port did not come up")
+                _expire(turn, node, "its port did not come up")
         case State.PROBING:
             if _fit(turn, node):
                 _ready(turn, node)
             else:
-                _expire(turn, node, BOOT_DEADLINE_S, f"no service: {node.health.reason}")
+                _expire(turn, node, "no service", f": {node.health.reason}")
         case State.WARMING:
             if not _lost(turn, node) and turn.now - node.since_s >= turn.group.spec.balance.ramp_s:
                 turn.go(node, Trigger.WARM, node.reason)
@@ -127,6 +126,7 @@ def _ready(turn: Turn, node: Node) -> None:
     if took_s is not None:
         turn.change(boot_s=took_s)
         turn.update(node.index, requested_s=None)
+    turn.change(boot_failures=0)
     group, reason = turn.group, node.health.reason or "takes flows"
     if node.ours and group.spec.pool.warm and len(group.serving) >= group.wanted:
         turn.go(turn.node(node.index), Trigger.PARK, "ready, in the warm pool")
@@ -216,10 +216,20 @@ def _return_or_replace(turn: Turn, node: Node) -> None:
         turn.go(node, Trigger.GIVE_UP, f"{node.reason}; not back in {RETURN_WITHIN_S:.0f} s")
 
 
-def _expire(turn: Turn, node: Node, after_s: float, why: str) -> None:
-    if node.ours and turn.now - node.since_s >= after_s:
-        turn.go(node, Trigger.GIVE_UP, f"{why} in {after_s:.0f} s")
-        turn.log(Kind.FAILED, node.name, f"{why} in {after_s:.0f} s")
+def _expire(turn: Turn, node: Node, what: str, detail: str = "") -> None:
+    """Give up a node that does not come into service; the next one has to wait."""
+    spec = turn.group.spec.hypervisor
+    if not node.ours or spec is None or turn.now - node.since_s < spec.boot_deadline_s:
+        return
+    failures = turn.group.boot_failures + 1
+    wait_s = pause_s(failures)
+    why = f"{what} within {spec.boot_deadline_s:.0f} s{detail}"
+    turn.go(node, Trigger.GIVE_UP, why)
+    turn.change(
+        boot_failures=failures,
+        no_start_before_s=max(turn.group.no_start_before_s, turn.now + wait_s),
+    )
+    turn.log(Kind.FAILED, node.name, f"{why}; the next one in {wait_s:.0f} s")
 
 
 def _serve_in_need(turn: Turn) -> None:

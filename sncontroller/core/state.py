@@ -171,7 +171,9 @@ class Group:
     list_next_s: float = 0.0
     list_attempts: int = 0
     no_start_before_s: float = 0.0
-    """After a permanent error, no new node before this."""
+    """After a permanent error, or a node that never served, no new node before this."""
+    boot_failures: int = 0
+    """Nodes in a row that never came into service."""
     held: frozenset[int] = frozenset()
     """Nodes that the breaker keeps in rotation."""
     waits: frozenset[int] = frozenset()

@@ -16,6 +16,8 @@ from sncontroller.hypervisors.base import NodeRequest, Owner, PermanentError
 
 NAMESPACE: Final = "https://sncontroller.invalid/node/1"
 """Of our element in a domain's metadata."""
+_NODE: Final = f"{{{NAMESPACE}}}node"
+_FILE: Final = f"{{{NAMESPACE}}}file"
 _NO_OFFLOADS: Final = {"csum": "off", "gso": "off", "tso4": "off", "tso6": "off", "ecn": "off"}
 
 ET.register_namespace("sn", NAMESPACE)
@@ -32,6 +34,7 @@ class Guest:
     initramfs: Path | None
     cmdline: str
     disk: Path | None
+    seed: Path | None
     bridge: str
     vlan: int | None
 
@@ -47,7 +50,8 @@ class Tags:
     mac: str
     uuid: str
     active: bool
-    disk: str
+    files: tuple[Path, ...]
+    """What was made for it, and goes with it."""
 
 
 def domain_name(owner: Owner, node: str) -> str:
@@ -65,20 +69,16 @@ def domain_xml(
         for old in domain.findall(tag):
             domain.remove(old)
     ET.SubElement(domain, "name").text = domain_name(owner, request.name)
-    metadata = ET.SubElement(domain, "metadata")
-    values = {"controller": owner.controller, "group": owner.group, "node": request.name}
-    ET.SubElement(
-        metadata,
-        f"{{{NAMESPACE}}}node",
-        {**values, "index": str(request.index), "port": request.port, "mac": request.mac},
-    )
+    domain.append(_metadata(guest, owner, request))
     devices = domain.find("devices")
     if devices is None:
         devices = ET.SubElement(domain, "devices")
     for old in devices.findall("interface"):
         devices.remove(old)
     if guest.disk is not None:
-        devices.append(_disk(guest.disk))
+        devices.append(_disk(guest.disk, "qcow2", "vda"))
+    if guest.seed is not None:
+        devices.append(_disk(guest.seed, "raw", _free_target(devices)))
     devices.append(_interface(guest, request))
     return ET.tostring(domain, encoding="unicode")
 
@@ -86,10 +86,9 @@ def domain_xml(
 def tags_of(xml: str) -> Tags | None:
     """Whose node the domain is, or ``None`` for one that we did not make."""
     domain = ET.fromstring(xml)
-    node = domain.find(f"metadata/{{{NAMESPACE}}}node")
+    node = domain.find(f"metadata/{_NODE}")
     if node is None or not node.get("index", "").isdecimal():
         return None
-    source = domain.find("devices/disk/source")
     return Tags(
         owner=Owner(node.get("controller", ""), node.get("group", "")),
         name=node.get("node", ""),
@@ -98,7 +97,7 @@ def tags_of(xml: str) -> Tags | None:
         mac=node.get("mac", ""),
         uuid=domain.findtext("uuid", ""),
         active=domain.get("id") is not None,
-        disk="" if source is None else source.get("file", ""),
+        files=tuple(Path(file.text or "") for file in node.findall(_FILE)),
     )
 
 
@@ -134,12 +133,32 @@ def _base(guest: Guest) -> ET.Element:
     return domain
 
 
-def _disk(file: Path) -> ET.Element:
+def _metadata(guest: Guest, owner: Owner, request: NodeRequest) -> ET.Element:
+    metadata = ET.Element("metadata")
+    whose = {"controller": owner.controller, "group": owner.group, "node": request.name}
+    what = {"index": str(request.index), "port": request.port, "mac": request.mac}
+    node = ET.SubElement(metadata, _NODE, {**whose, **what})
+    for file in (guest.disk, guest.seed):
+        if file is not None:
+            ET.SubElement(node, _FILE).text = str(file)
+    return metadata
+
+
+def _disk(file: Path, kind: str, target: str) -> ET.Element:
     disk = ET.Element("disk", type="file", device="disk")
-    ET.SubElement(disk, "driver", name="qemu", type="qcow2")
+    ET.SubElement(disk, "driver", name="qemu", type=kind)
     ET.SubElement(disk, "source", file=str(file))
-    ET.SubElement(disk, "target", dev="vda", bus="virtio")
+    ET.SubElement(disk, "target", dev=target, bus="virtio")
+    if kind == "raw":
+        ET.SubElement(disk, "readonly")
     return disk
+
+
+def _free_target(devices: ET.Element) -> str:
+    """The first name for a disk, after the image's, that the template has not."""
+    taken = {target.get("dev") for target in devices.findall("disk/target")}
+    names = (f"vd{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")
+    return next(name for name in names if name not in taken)
 
 
 def _interface(guest: Guest, request: NodeRequest) -> ET.Element:

@@ -68,8 +68,9 @@ class Virsh:
                 raise
 
     def undefine(self, domain: str) -> None:
-        """Ensure that the domain is forgotten."""
-        self._unless_absent("undefine", "--domain", domain)
+        """Ensure that the domain is forgotten, with all that libvirt keeps for it."""
+        kept = ("--managed-save", "--snapshots-metadata", "--checkpoints-metadata", "--nvram")
+        self._unless_absent("undefine", "--domain", domain, *kept)
 
     def has_kvm(self) -> bool:
         """Whether this machine can run guests by its processor."""

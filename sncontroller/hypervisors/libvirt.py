@@ -1,6 +1,6 @@
 """Nodes that are QEMU virtual machines of a libvirt daemon, plugged into Open vSwitch by libvirt.
 
-Owns the domains whose metadata carries its owner's tags, and their copy-on-write disks. The
+Owns the domains whose metadata carries its owner's tags, and the files that these name. The
 domain's record is the first thing made, with all tags, and the last one removed. A node runs when
 its domain does; a domain that is defined and does not run is BROKEN.
 """
@@ -8,7 +8,7 @@ its domain does; a domain that is defined and does not run is BROKEN.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,6 +18,7 @@ from typing import ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sncontroller.hypervisors._libvirt_domain import Guest, Tags, domain_name, domain_xml, tags_of
+from sncontroller.hypervisors._libvirt_files import make_disk, make_seed
 from sncontroller.hypervisors._ovsdb import Ovsdb
 from sncontroller.hypervisors._virsh import Virsh
 from sncontroller.hypervisors.base import (
@@ -30,12 +31,12 @@ from sncontroller.hypervisors.base import (
     PermanentError,
     TransientError,
 )
-from sncontroller.lab.programs import MissingError, dies_with_parent, program
+from sncontroller.lab.programs import MissingError
 
 __all__ = ["Libvirt", "LibvirtConfig", "Virtualization"]
 
 FIRST_INDEX: Final = 2
-DISK_TIMEOUT_S: Final = 30
+DISK_SUFFIX, SEED_SUFFIX = "qcow2", "seed.iso"
 
 
 class Virtualization(Enum):
@@ -67,7 +68,13 @@ class LibvirtConfig(BaseModel):
         None, description="Disk image; each VM gets a copy-on-write disk of its own on it."
     )
     image_format: str = Field("qcow2", pattern="^(qcow2|raw)$", description="Of the image.")
-    disks: Path | None = Field(None, description="Directory of those disks.")
+    disks: Path | None = Field(None, description="Directory of those disks, and of seeds.")
+    user_data: Path | None = Field(
+        None, description="cloud-init's user data: each VM gets it on a seed disk (NoCloud)."
+    )
+    network_config: Path | None = Field(
+        None, description="cloud-init's network configuration, on the same disk."
+    )
     memory_mib: int = Field(256, ge=32, description="Memory of a VM.")
     cpus: int = Field(1, ge=1, le=255, description="Processors of a VM.")
     vlan: int | None = Field(None, ge=1, le=4094, description="VLAN of the VMs' ports.")
@@ -85,8 +92,14 @@ class LibvirtConfig(BaseModel):
             raise ValueError("template, kernel or image: one of them must say what a VM boots")
         if self.template is not None and self.kernel is not None:
             raise ValueError("kernel: a template says itself what it boots")
-        if (self.image is None) != (self.disks is None):
+        if self.image is not None and self.disks is None:
             raise ValueError("image and disks must both be there, or none of them")
+        if self.user_data is not None and self.disks is None:
+            raise ValueError("user_data: disks must say where the VMs' seed disks are to be")
+        if self.disks is not None and self.image is None and self.user_data is None:
+            raise ValueError("image and disks must both be there, or none of them")
+        if self.network_config is not None and self.user_data is None:
+            raise ValueError("network_config: it goes with user_data, which may be '#cloud-config'")
         if self.addresses is not None:
             first, last = self._pool(self.addresses)
             if first.version != last.version or int(first) > int(last):
@@ -147,7 +160,9 @@ class Libvirt:
         """Ensure that the VM, its disk, its port and its record are gone."""
         with _errors():
             found = self._tags(domain_name(self._owner, name))
-            if found is not None and self._owns(found):
+            if found is None:  # its record may have been removed by somebody: the files are ours
+                _unlink(self._file(name, suffix) for suffix in (DISK_SUFFIX, SEED_SUFFIX))
+            elif self._owns(found):
                 self._remove(found)
 
     def list_nodes(self) -> tuple[NodeInfo, ...]:
@@ -208,13 +223,16 @@ class Libvirt:
         self._refuse_taken(request.port)
         guest = self._guest(request, address)
         template = self._config.template
-        text = None if template is None else _text(template)
+        text = None if template is None else _text("template", template)
         words = self._words(request, address)
+        seed = self._seed_files(request, words)
         domain = domain_name(self._owner, request.name)
         self._virsh.define(domain_xml(text, words, guest, self._owner, request))
         try:
-            if guest.disk is not None:
-                self._make_disk(guest.disk)
+            if guest.disk is not None and self._config.image is not None:
+                make_disk(guest.disk, self._config.image.absolute(), self._config.image_format)
+            if guest.seed is not None:
+                make_seed(guest.seed, seed)
             self._virsh.start(domain)
         except BaseException:
             with suppress(HypervisorError, OSError):  # what stays is found and removed later
@@ -230,9 +248,6 @@ class Libvirt:
 
     def _guest(self, request: NodeRequest, address: str) -> Guest:
         config = self._config
-        cmdline = config.cmdline
-        for placeholder, value in self._words(request, address).items():
-            cmdline = cmdline.replace(placeholder, value)
         for file in (config.kernel, config.initramfs, config.image):
             if file is not None and not file.is_file():
                 raise PermanentError(f"there is no file {file}")
@@ -242,8 +257,9 @@ class Libvirt:
             cpus=config.cpus,
             kernel=_absolute(config.kernel),
             initramfs=_absolute(config.initramfs),
-            cmdline=cmdline,
-            disk=self._disk(request.name),
+            cmdline=_replaced(config.cmdline, self._words(request, address)),
+            disk=None if config.image is None else self._file(request.name, DISK_SUFFIX),
+            seed=None if config.user_data is None else self._file(request.name, SEED_SUFFIX),
             bridge=config.bridge,
             vlan=config.vlan,
         )
@@ -263,26 +279,24 @@ class Libvirt:
             return "kvm" if self._virsh.has_kvm() else "qemu"
         return str(wanted.value)
 
-    def _disk(self, node: str) -> Path | None:
+    def _file(self, node: str, suffix: str) -> Path | None:
         disks = self._config.disks
-        return (
-            None if disks is None else disks.absolute() / f"{domain_name(self._owner, node)}.qcow2"
-        )
+        name = f"{domain_name(self._owner, node)}.{suffix}"
+        return None if disks is None else disks.absolute() / name
 
-    def _make_disk(self, disk: Path) -> None:
-        """A disk that has only what differs from the image."""
-        disk.parent.mkdir(parents=True, exist_ok=True)
-        create = ["create", "-q", "-f", "qcow2"]
-        backing = ["-b", str(_absolute(self._config.image)), "-F", self._config.image_format]
-        done = subprocess.run(
-            [*dies_with_parent(), program("qemu-img"), *create, *backing, str(disk)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DISK_TIMEOUT_S,
-        )
-        if done.returncode != 0:
-            raise PermanentError(f"qemu-img create {disk}: {' '.join(done.stderr.split())}")
+    def _seed_files(self, request: NodeRequest, words: Mapping[str, str]) -> dict[str, str]:
+        """What the seed disk has; empty without user data."""
+        config, domain = self._config, domain_name(self._owner, request.name)
+        if config.user_data is None:
+            return {}
+        files = {
+            "meta-data": f"instance-id: {domain}\nlocal-hostname: {request.name}\n",
+            "user-data": _replaced(_text("user_data", config.user_data), words),
+        }
+        if config.network_config is not None:
+            text = _text("network_config", config.network_config)
+            files["network-config"] = _replaced(text, words)
+        return files
 
     def _remove(self, tags: Tags) -> None:
         """The record goes last: as long as anything is left, it is found by it."""
@@ -290,9 +304,7 @@ class Libvirt:
         self._virsh.destroy(domain)
         if self._ports().get(tags.port) == tags.uuid:  # libvirt was not there when the VM ended
             self._ovsdb.delete_port(tags.port)
-        disk = self._disk(tags.name)
-        if disk is not None and tags.disk == str(disk):
-            disk.unlink(missing_ok=True)
+        _unlink(tags.files)
         self._virsh.undefine(domain)
 
 
@@ -300,11 +312,23 @@ def _absolute(file: Path | None) -> Path | None:
     return None if file is None else file.absolute()
 
 
-def _text(file: Path) -> str:
+def _unlink(files: Iterable[Path | None]) -> None:
+    for file in files:
+        if file is not None:
+            file.unlink(missing_ok=True)
+
+
+def _text(what: str, file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
-        raise PermanentError(f"template {file}: {error.strerror}") from error
+        raise PermanentError(f"{what} {file}: {error.strerror}") from error
+
+
+def _replaced(text: str, words: Mapping[str, str]) -> str:
+    for placeholder, value in words.items():
+        text = text.replace(placeholder, value)
+    return text
 
 
 @contextmanager

@@ -19,17 +19,20 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
+from sncontroller.hypervisors.libvirt import Virtualization
 from sncontroller.lab import guard
 from sncontroller.lab.isolation import isolate
 from sncontroller.lab.leftovers import Scope, leftovers, snapshot
+from sncontroller.lab.machines import HYPERVISORS
 from sncontroller.lab.play import Play, Played
 from sncontroller.lab.programs import LabError, MissingError, program, require_root
 from sncontroller.lab.report import Aftermath, Drain, Latency, Report, report
-from sncontroller.lab.scenario import Scenario, quick
+from sncontroller.lab.scenario import Scenario
 from sncontroller.lab.service import Service
-from sncontroller.lab.stage import HYPERVISORS, OWNER, THINK_S, Setting
+from sncontroller.lab.setting import OWNER, THINK_S, Setting
 
-PROGRAMS = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl", "nginx", "ip", "tc", "ss")
+OVS_PROGRAMS = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "ovs-ofctl")
+PROGRAMS = (*OVS_PROGRAMS, "nginx", "ip", "tc", "curl")
 INTERRUPTED = 130
 _WRITTEN = ("report.json", "demo.png", "controller.log", "clients.log", "sncontroller.yaml")
 
@@ -37,11 +40,18 @@ _WRITTEN = ("report.json", "demo.png", "controller.log", "clients.log", "sncontr
 @click.command()
 @click.option(
     "--hypervisor",
-    type=click.Choice(sorted(HYPERVISORS)),
+    metavar=f"[{'|'.join(HYPERVISORS)}]",
     envvar="HYPERVISOR",
     default="netns",
     show_default=True,
-    help="What the secondaries are made by.  [env: HYPERVISOR]",
+    help="What nodes are made by: virtual machines or namespaces.  [env: HYPERVISOR]",
+)
+@click.option(
+    "--virtualization",
+    type=click.Choice([each.value for each in Virtualization]),
+    default=Virtualization.QEMU.value,
+    show_default=True,
+    help="How virtual machines run: qemu emulates, everywhere.",
 )
 @click.option(
     "--pinning",
@@ -60,14 +70,23 @@ _WRITTEN = ("report.json", "demo.png", "controller.log", "clients.log", "sncontr
     show_default=True,
     help="Where report, picture and logs go.",
 )
+@click.option(
+    "--guest",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/guest"),
+    show_default=True,
+    help="Where what virtual machines boot is kept.",
+)
 @click.option("--keep", is_flag=True, help="Leave the lab up before the end, until Ctrl-C.")
 def main(
     hypervisor: str,
+    virtualization: str,
     pinning: str,
     is_quick: bool,
     kill_controller: bool,
     seed: int,
     output: Path,
+    guest: Path,
     keep: bool,
 ) -> NoReturn:
     """One saturated VM becomes an elastic group, and one VM again, under real traffic.
@@ -75,13 +94,23 @@ def main(
     Everything runs in network namespaces of its own on a private Open vSwitch. Exit code 0: all
     expectations held; 1: not, with the reasons; 2: something is missing on this machine.
     """
-    service = Service()
-    users = one_node_users(service)
-    scenario = Scenario(users, kill_controller=kill_controller)
-    if is_quick:
-        scenario = quick(users, kill_controller)
-    output = output.absolute()
-    setting = Setting(output, pinning, hypervisor, scenario.max_nodes, is_quick, seed, service)
+    kind = HYPERVISORS.get(hypervisor)
+    if kind is None:
+        fail(f"there is none on {hypervisor!r}; HYPERVISOR is one of {', '.join(HYPERVISORS)}", 2)
+    scenario = (kind.quick if is_quick else kind.full)(
+        one_node_users(kind.service), kill_controller
+    )
+    setting = Setting(
+        output=output.absolute(),
+        pinning=pinning,
+        hypervisor=hypervisor,
+        max_nodes=scenario.max_nodes,
+        quick=is_quick,
+        seed=seed,
+        service=kind.service,
+        guest=guest.absolute(),
+        virtualization=Virtualization(virtualization),
+    )
     try:
         sys.exit(run(setting, scenario, keep, Console()))
     except MissingError as error:
@@ -95,7 +124,7 @@ def main(
 def run(setting: Setting, scenario: Scenario, keep: bool, console: Console) -> int:
     """Play the demo, write and show what was found: the exit code."""
     require_root("the demo")
-    for name in PROGRAMS:
+    for name in (*PROGRAMS, *HYPERVISORS[setting.hypervisor].programs):
         program(name)
     if find_spec("matplotlib") is None:
         raise MissingError("matplotlib is not installed (pip install sncontroller[lab])")
@@ -103,7 +132,7 @@ def run(setting: Setting, scenario: Scenario, keep: bool, console: Console) -> i
     marks = (guard.mark(), f"SNCONTROLLER_NODE={OWNER}/")
     isolate()
     clear(setting.output)
-    before = snapshot(Scope(marks=marks))
+    before = snapshot(Scope(directories=(setting.nodes,), marks=marks))
     try:
         played = Play(setting, scenario, console, keep).run()
     except BaseException:
@@ -111,8 +140,9 @@ def run(setting: Setting, scenario: Scenario, keep: bool, console: Console) -> i
         for line in lines or ["everything was cleaned up"]:
             console.print(line, markup=False, highlight=False)
         raise
-    left = (*(f"entry {line}" for line in played.after.ours), *leftovers(before))
-    found = report(played.record, aftermath(played, left))
+    entries = (f"entry {line}" for line in played.after.ours)
+    left = (*entries, *played.left, *leftovers(before))
+    found = report(played.record, aftermath(setting, played, left))
     write(setting, played, found)
     for line in summary(setting, found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -124,10 +154,11 @@ def one_node_users(service: Service) -> float:
     return service.answers_per_s * THINK_S
 
 
-def aftermath(played: Played, left: tuple[str, ...]) -> Aftermath:
+def aftermath(setting: Setting, played: Played, left: tuple[str, ...]) -> Aftermath:
     """What there is to say about what the run left."""
     identical = played.before.foreign == played.after.foreign
-    return Aftermath(identical, left, machine(), played.problems)
+    ran_on = {**machine(), **played.versions}
+    return Aftermath(identical, left, ran_on, played.problems, setting.hypervisor)
 
 
 def clear(output: Path) -> None:

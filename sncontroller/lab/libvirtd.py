@@ -1,14 +1,17 @@
 """A private libvirt daemon: its own state, socket and configuration in one directory.
 
-Owns the daemon's process. libvirt's directories are compiled in, so each gets a place of the
-private one's mounted over it, in a mount namespace that this process moves to
-(:func:`sncontroller.lab.net.isolate`): the machine's libvirt is never touched.
+Owns the daemon's process and its virtual machines'. libvirt's directories are compiled in, so each
+gets a place of the private one's mounted over it, in a mount namespace that this process moves to
+(:func:`sncontroller.lab.net.isolate`): the machine's libvirt is never touched. Daemon and machines
+live in a process namespace of their own, which ends with this process, however that ends: a
+virtual machine is nobody's child and would stay.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +38,7 @@ MOUNTS: Final = (
     "/var/log/libvirt",
     "/var/cache/libvirt",
 )
+PID_FILE: Final = "/run/libvirt/libvirtd.pid"
 USER: Final = "libvirt-qemu"
 ACCOUNTS: Final = {
     "/etc/passwd": f"{USER}:x:64055:64055::/nonexistent:/usr/sbin/nologin",
@@ -67,6 +71,7 @@ class PrivateLibvirt:
         self._directory = directory
         self._environment = dict(environment)
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._space: subprocess.Popen[str] | None = None
         self._made: list[str] = []
 
     def __enter__(self) -> Self:
@@ -78,6 +83,7 @@ class PrivateLibvirt:
         (self._directory / "etc-libvirt" / "qemu.conf").write_text(_QEMU_CONF)
         (self._directory / "etc-libvirt" / "libvirtd.conf").write_text(_LIBVIRTD_CONF)
         try:
+            self._space = _process_namespace()
             self.start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -93,23 +99,19 @@ class PrivateLibvirt:
         if self._daemon is not None and self._daemon.poll() is None:
             self._end_guests()
         self.stop()
+        if self._space is not None:
+            self._space.kill()  # and with it all that lives in it
+            self._space.communicate()
         for target in (*ACCOUNTS, *MOUNTS):
             subprocess.run(["umount", target], stderr=subprocess.DEVNULL)
         for target in self._made:
             os.rmdir(target)
 
-    @property
-    def pid(self) -> int:
-        """The daemon's process id."""
-        if self._daemon is None:
-            raise LabError("the private libvirt is not running")
-        return self._daemon.pid
-
     def start(self) -> None:
         """Start the daemon and return when it answers. Raises ``LabError``."""
         with open(self._directory / "libvirtd.err", "ab") as err:
             self._daemon = subprocess.Popen(
-                [*dies_with_parent(), program("libvirtd")],
+                self.argv("libvirtd", "--pid-file", PID_FILE),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=err,
@@ -127,13 +129,31 @@ class PrivateLibvirt:
         """Stop the daemon by its pid; VMs go on, until the context ends."""
         if self._daemon is None:
             return
-        self._daemon.terminate()
+        self._signal("TERM")
         try:
             self._daemon.wait(END_PATIENCE_S)
         except subprocess.TimeoutExpired:
-            self._daemon.kill()
+            self._signal("KILL")
             self._daemon.wait()
         self._daemon = None
+
+    def argv(self, *command: str) -> list[str]:
+        """The command line that runs ``command`` where the daemon is, who knows it by its pid."""
+        if self._space is None:
+            raise LabError("the private libvirt is not running")
+        place = f"/proc/{self._space.pid}/ns"
+        enter = [program("nsenter"), f"--mount={place}/mnt", f"--pid={place}/pid_for_children"]
+        return [*dies_with_parent(), *enter, "--", program(command[0]), *command[1:]]
+
+    def kill_guest(self, domain: str) -> None:
+        """End a VM with SIGKILL, as a crash would."""
+        script = f"kill -KILL $(cat '/run/libvirt/qemu/{domain}.pid')"
+        subprocess.run(self.argv("sh", "-c", script), check=True)
+
+    def _signal(self, name: str) -> None:
+        """To the daemon: the process that this one started is only the way into the namespace."""
+        script = f"kill -{name} $(cat {PID_FILE})"
+        subprocess.run(self.argv("sh", "-c", script), capture_output=True)
 
     def log_tail(self) -> str:
         """The last lines that the daemon wrote."""
@@ -161,3 +181,19 @@ class PrivateLibvirt:
                 copy = self._directory / Path(file).name
                 copy.write_text(f"{known}{line}\n")
                 run_script(f"mount --bind '{copy}' '{file}'")
+
+
+def _process_namespace() -> subprocess.Popen[str]:
+    """A process namespace with a view of its own on /proc; it ends with the process returned."""
+    unshare = [program("unshare"), "--fork", "--kill-child", "--pid", "--mount", "--mount-proc"]
+    space = subprocess.Popen(
+        [*dies_with_parent(), *unshare, sys.executable, "-m", "sncontroller.lab._first"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert space.stdout is not None
+    if space.stdout.readline() != "ready\n":
+        raise LabError(f"no process namespace: unshare ended with status {space.wait()}")
+    return space

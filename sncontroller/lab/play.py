@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from sncontroller.lab.programs import LabError
 from sncontroller.lab.report import Mark, Record
 from sncontroller.lab.samples import Moment
 from sncontroller.lab.scenario import Phase, Progress, Scenario, advance, orders
-from sncontroller.lab.stage import BRIDGE, GROUP, Entries, Setting, Stage
+from sncontroller.lab.setting import BRIDGE, GROUP, Setting
+from sncontroller.lab.stage import Entries, Stage
 from sncontroller.lab.view import view
 
 _TURN_S = 0.25
@@ -38,6 +39,10 @@ class Played:
     before: Entries
     after: Entries
     problems: tuple[str, ...]
+    left: tuple[str, ...]
+    """What there still was of secondaries, before anybody cleaned up."""
+    versions: Mapping[str, str]
+    """What the nodes ran on."""
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Play:
 
     def run(self) -> Played:
         """Play it. Raises ``LabError``; ``KeyboardInterrupt`` when it is told to end."""
+        self.console.print(f"a switch, the clients, the primary: {self.setting.hypervisor} ...")
         with ExitStack() as stack:
             self.stage = stack.enter_context(Stage(self.setting))
             stack.callback(self.stage.remove_secondaries)
@@ -69,7 +75,14 @@ class Play:
             before = self.stage.entries()
             record = self._play()
             self._look_into(log)
-            return Played(record, before, self.stage.entries(), tuple(self.problems))
+            return Played(
+                record,
+                before,
+                self.stage.entries(),
+                tuple(self.problems),
+                self.stage.left(),
+                self.stage.machines.versions(),
+            )
 
     def _clients(self) -> Crowd:
         command = (sys.executable, "-m", "sncontroller.lab.clients")

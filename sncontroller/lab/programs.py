@@ -23,6 +23,13 @@ PACKAGES: Final = {
     "tc": "iproute2",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
+    "unshare": "util-linux",
+    "virsh": "libvirt-clients",
+    "libvirtd": "libvirt-daemon",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "dpkg-deb": "dpkg",
 }
 
 

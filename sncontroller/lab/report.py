@@ -51,6 +51,7 @@ class Aftermath:
     leftovers: tuple[str, ...]
     machine: Mapping[str, Any]
     clean_up_problems: tuple[str, ...] = ()
+    hypervisor: str = "netns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class Report:
     """What is still there after the clean-up, one line each."""
     foreign_flows_identical: bool
     machine: Mapping[str, Any]
+    hypervisor: str
+    """What nodes were made by."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``report.json``."""
@@ -162,6 +165,7 @@ def report(record: Record, after: Aftermath) -> Report:
         after.leftovers,
         after.foreign_flows_identical,
         after.machine,
+        after.hypervisor,
     )
 
 

@@ -21,6 +21,8 @@ from sncontroller.lab.programs import program
 
 PAGE_BYTES = 8192
 RATE_BPS = 8_000_000
+LINE = "The quick brown fox jumps over the lazy dog."
+"""What the page is full of."""
 _HEADER_BYTES = 260
 """Of an answer: status line and headers."""
 _SEGMENT_BYTES, _SEGMENT_OVERHEAD = 1448, 66
@@ -90,7 +92,7 @@ class Service:
     def lay_out(self, node: str, directory: Path, listen: str | None = None) -> Path:
         """Write what nginx needs into ``directory``; the path of its configuration."""
         directory.mkdir(parents=True, exist_ok=True)
-        line = b"The quick brown fox jumps over the lazy dog.\n"
+        line = f"{LINE}\n".encode()
         page = line * (self.page_bytes // len(line) + 1)
         (directory / "page").write_bytes(page[: self.page_bytes])
         configuration = directory / "nginx.conf"

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,21 +20,25 @@ import yaml
 from sncontroller.core.hypervisor import Owner
 from sncontroller.core.layout import group_origin, origin
 from sncontroller.hypervisors import base
-from sncontroller.lab.clients import Plan
-from sncontroller.lab.controller import Endpoints
+from sncontroller.lab.machines import HYPERVISORS
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.programs import LabError
-from sncontroller.lab.service import Service
+from sncontroller.lab.setting import (
+    ADDRESS,
+    BRIDGE,
+    CLIENTS,
+    GROUP,
+    OWNER,
+    PREFIX_LENGTH,
+    PRIMARY_PORT,
+    PROBE_SOURCE,
+    Setting,
+)
 
-OWNER, GROUP, BRIDGE, PRIMARY_PORT = "demo", "web", "br0", "vm1"
-PRIMARY_NODE = f"{GROUP}-1"
-ADDRESS, PROBE_SOURCE = "10.0.0.10", "10.0.0.254"
-SUBNET, SECONDARIES = "10.0.0.0/24", "10.0.0.20-10.0.0.60"
-CLIENTS = ("10.0.0.101", "10.0.0.102", "10.0.0.103", "10.0.0.104")
-THINK_S = 0.2
-"""Users' mean pause between two requests."""
-_SERVES_WITHIN_S = 15.0
+CLIENTS_PORT = "clients"
+_SERVES_WITHIN_S = 90.0
+"""An emulated machine boots in some seconds, and not much faster while others use the cores."""
 
 FOREIGN_FLOWS = (
     "cookie=0xf0e1,table=0,priority=0,actions=NORMAL",
@@ -45,53 +48,6 @@ FOREIGN_FLOWS = (
 )
 FOREIGN_GROUPS = ("group_id=7,type=indirect,bucket=actions=NORMAL",)
 
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What can be chosen about the stage."""
-
-    output: Path
-    pinning: str = "conntrack"
-    hypervisor: str = "netns"
-    max_nodes: int = 4
-    quick: bool = False
-    seed: int = 1
-    service: Service = field(default_factory=Service)
-    endpoints: Endpoints = field(default_factory=Endpoints)
-
-    @property
-    def configuration(self) -> Path:
-        """Where the controller's configuration is written."""
-        return self.output / "sncontroller.yaml"
-
-    def plan(self) -> Plan:
-        """Whom the clients visit, and within which bounds."""
-        return Plan(
-            address=ADDRESS,
-            port=self.service.port,
-            sources=CLIENTS,
-            page_bytes=self.service.page_bytes,
-            think_s=THINK_S,
-            seed=self.seed,
-        )
-
-
-def netns_section(setting: Setting, ovs: PrivateOvs) -> dict[str, Any]:
-    """The ``netns`` plugin's section: secondaries are namespaces that run the same service."""
-    return {
-        "bridge": BRIDGE,
-        "ovsdb": ovs.db,
-        "subnet": SUBNET,
-        "addresses": SECONDARIES,
-        "workdir": str(setting.output / "nodes"),
-        "command": list(setting.service.command("{name}", "{directory}")),
-    }
-
-
-HYPERVISORS: Mapping[str, Callable[[Setting, PrivateOvs], dict[str, Any]]] = {
-    "netns": netns_section,
-}
-"""Per hypervisor plugin that the demo can use, what its section of the configuration is."""
 
 _CONFIGURATION = """\
 # The controller's configuration of this demo. To try a change of it: sncontroller check FILE
@@ -160,19 +116,19 @@ class Stage:
         """Describe the stage; entering the context sets it."""
         self.setting = setting
         self.ovs = PrivateOvs()
-        self.primary = Host(self.ovs, BRIDGE, PRIMARY_PORT, Link(f"{ADDRESS}/24"))
-        self.clients = Host(self.ovs, BRIDGE, "clients", Link(f"{CLIENTS[0]}/24"))
+        self.clients = Host(self.ovs, BRIDGE, CLIENTS_PORT, Link(f"{CLIENTS[0]}/{PREFIX_LENGTH}"))
+        self.machines = HYPERVISORS[setting.hypervisor].machines(setting, self.ovs)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.ovs)
             self._bridge()
-            stack.enter_context(self.primary)
             stack.enter_context(self.clients)
-            self._serve()
+            stack.enter_context(self.machines)
+            self._await_service()
             self._people()
-            section = HYPERVISORS[self.setting.hypervisor](self.setting, self.ovs)
+            section = self.machines.section
             self.setting.configuration.write_text(configuration(self.setting, section))
             self._stack = stack.pop_all()
         return self
@@ -196,10 +152,15 @@ class Stage:
     def remove_secondaries(self) -> None:
         """Ensure that no node is left, however far the controller has come."""
         plugin = base.load(self.setting.hypervisor)
-        section = HYPERVISORS[self.setting.hypervisor](self.setting, self.ovs)
-        nodes = plugin(plugin.Config(**section), Owner(OWNER, GROUP))
+        nodes = plugin(plugin.Config(**self.machines.section), Owner(OWNER, GROUP))
         for node in nodes.list_nodes():
             nodes.stop_node(node.name)
+
+    def left(self) -> tuple[str, ...]:
+        """What there is of secondaries, one line each: ports, and what the hypervisor has."""
+        ports = set(self.ovs.vsctl("list-ports", BRIDGE).split())
+        strange = sorted(ports - {PRIMARY_PORT, CLIENTS_PORT})
+        return (*(f"port {name}" for name in strange), *self.machines.left())
 
     def invitation(self) -> str:
         """How to look around in the lab from another terminal."""
@@ -220,27 +181,22 @@ class Stage:
         for flow in FOREIGN_FLOWS:
             self.ovs.ofctl("add-flow", BRIDGE, flow)
 
-    def _serve(self) -> None:
-        directory = self.setting.output / "nodes" / PRIMARY_NODE
-        directory.mkdir(parents=True, exist_ok=True)
-        command = self.setting.service.command(PRIMARY_NODE, str(directory))
-        with (directory / "service.log").open("wb") as log:
-            process = self.primary.popen(*command, stdout=log, stderr=log)
+    def _await_service(self) -> None:
         deadline = time.monotonic() + _SERVES_WITHIN_S
         while not self._answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = (directory / "service.log").read_text(errors="replace")
-                raise LabError(f"the primary's service does not answer: {said}")
+            self.machines.expect_primary()
+            if time.monotonic() > deadline:
+                raise LabError(f"the primary does not serve within {_SERVES_WITHIN_S:.0f} s")
             time.sleep(0.05)
 
     def _answers(self) -> bool:
-        listening = self.primary.run("ss", "-Hltn", f"sport = :{self.setting.service.port}")
-        return bool(listening.stdout.strip())
+        url = f"http://{ADDRESS}:{self.setting.service.port}/ping"
+        return not self.clients.run("curl", "-sfm1", url, check=False).returncode
 
     def _people(self) -> None:
         """More addresses and ports for the clients than their connections need."""
         for address in CLIENTS[1:]:
-            self.clients.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+            self.clients.run("ip", "address", "add", f"{address}/{PREFIX_LENGTH}", "dev", "eth0")
         ports = "/proc/sys/net/ipv4/ip_local_port_range"
         self.clients.run("sh", "-c", f"echo 10000 65000 >{ports}")
 

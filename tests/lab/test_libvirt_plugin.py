@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +30,16 @@ from sncontroller.hypervisors.contract import (
     until_running,
 )
 from sncontroller.hypervisors.libvirt import Libvirt, LibvirtConfig, Virtualization
-from sncontroller.lab.guest import CMDLINE, GuestFiles, guest_files
+from sncontroller.lab.guest import CMDLINE, CMDLINE_OF_SEED, GuestFiles, guest_files
 from sncontroller.lab.libvirtd import PrivateLibvirt
+from sncontroller.lab.namespaces import all_pids
 from sncontroller.lab.net import Host, Link, isolate
 from sncontroller.lab.ovs import PrivateOvs
 
 BRIDGE = "sntbr0"
 FOREIGN = ("contract.web-9",)
+MOMENTS = int(os.environ.get("SNCONTROLLER_CRASH_MOMENTS", "3"))
+"""Each of them starts a machine; the contract's own number is 10."""
 BUILD = Path(__file__).parents[2] / "build" / "guest"
 
 
@@ -112,9 +118,10 @@ def virsh(*arguments: str) -> str:
 class LibvirtSubject(Subject):
     """Domains, their processes, disks, interfaces and ports."""
 
-    def __init__(self, ovs: PrivateOvs, config: Mapping[str, Any]) -> None:
-        """Use this switch and this section."""
+    def __init__(self, ovs: PrivateOvs, libvirt: PrivateLibvirt, config: Mapping[str, Any]) -> None:
+        """Use this switch, this daemon and this section."""
         self._ovs = ovs
+        self._libvirt = libvirt
         self._config = config
 
     def plugin(self, owner: Owner) -> Hypervisor:
@@ -156,8 +163,7 @@ class LibvirtSubject(Subject):
             virsh("destroy", f"contract.{info.name}")
 
         def killed(info: NodeInfo) -> None:
-            pid = Path(f"/run/libvirt/qemu/contract.{info.name}.pid").read_text()
-            subprocess.run(["kill", "-9", pid.strip()], check=True)
+            self._libvirt.kill_guest(f"contract.{info.name}")
             until(lambda: "shut off" in virsh("domstate", f"contract.{info.name}"))
 
         def unplugged(info: NodeInfo) -> None:
@@ -169,14 +175,14 @@ class LibvirtSubject(Subject):
 class TestContract(HypervisorContract):
     """The contract of all plugins."""
 
-    crash_moments = 3  # each of them boots a machine
+    crash_moments = MOMENTS
 
     settle_s = 1.5
 
     @pytest.fixture
-    def subject(self, ovs: PrivateOvs, config: dict[str, Any]) -> Subject:
+    def subject(self, ovs: PrivateOvs, libvirt: PrivateLibvirt, config: dict[str, Any]) -> Subject:
         """The plugin with real VMs."""
-        return LibvirtSubject(ovs, config)
+        return LibvirtSubject(ovs, libvirt, config)
 
 
 class TestNode:
@@ -191,8 +197,8 @@ class TestNode:
         plugin = plugin_of(config)
         with Host(ovs, BRIDGE, "sntclient", Link("10.99.0.1/24")) as client:
             info = plugin.start_node(node_request(2))
-            fetch = ["curl", "-s", "-m", "2", "http://10.99.0.100/"]
-            until(lambda: client.run(*fetch, check=False).stdout.strip() == "web-2")
+            fetch = ["curl", "-si", "-m", "2", "http://10.99.0.100/"]
+            until(lambda: "X-Node: web-2" in client.run(*fetch, check=False).stdout)
             client.run("ping", "-c1", "-W1", "10.99.0.10", check=False)
             neighbours = client.run("ip", "neigh").stdout
             assert "10.99.0.10 dev eth0 lladdr" not in neighbours
@@ -222,6 +228,36 @@ class TestNode:
         assert f"backing file: {config['image']}" in said
         plugin.stop_node("web-2")
         assert (disk.exists(), config["image"].read_bytes()) == (False, bytes(1 << 20))
+
+    def test_disk_goes_with_a_node_whose_record_was_removed(self, config: dict[str, Any]) -> None:
+        """Also when somebody undefined the domain behind the plugin's back."""
+        plugin = plugin_of(config)
+        plugin.start_node(node_request(2))
+        virsh("destroy", "contract.web-2")
+        virsh("undefine", "contract.web-2")
+        assert plugin.list_nodes() == ()
+        plugin.stop_node("web-2")
+        assert list(config["disks"].iterdir()) == []
+
+    def test_cloud_init_seed_tells_the_guest_who_it_is(
+        self, ovs: PrivateOvs, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """A guest that is told nothing else gets name and address from its seed disk."""
+        user_data = tmp_path / "user-data"
+        user_data.write_text("#!/bin/sh\nip address add {address}/24 dev eth0\n")
+        network = tmp_path / "network-config"
+        network.write_text("version: 2\n")
+        seeded = {"user_data": user_data, "network_config": network, "cmdline": CMDLINE_OF_SEED}
+        plugin = plugin_of({**config, **seeded})
+        with Host(ovs, BRIDGE, "sntclient", Link("10.99.0.1/24")) as client:
+            plugin.start_node(node_request(2))
+            seed = config["disks"] / "contract.web-2.seed.iso"
+            said = subprocess.check_output(["isoinfo", "-J", "-f", "-d", "-i", seed], text=True)
+            assert "Volume id: cidata" in said
+            fetch = ["curl", "-si", "-m", "2", "http://10.99.0.100/"]
+            until(lambda: "X-Node: web-2" in client.run(*fetch, check=False).stdout)
+            plugin.stop_node("web-2")
+        assert list(config["disks"].iterdir()) == []
 
     def test_template_is_used(self, config: dict[str, Any], tmp_path: Path) -> None:
         """What a template says stays; name, interface and tags are the node's."""
@@ -256,6 +292,53 @@ class TestNode:
         plugin.stop_node("web-2")
 
 
+class TestPrivateLibvirt:
+    """What the lab's own daemon promises."""
+
+    def test_no_machine_outlives_whoever_started_the_daemon(
+        self, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """A machine is nobody's child; killed with -9, the lab takes it along all the same."""
+        owner = f"killed{os.getpid()}"
+        command = [sys.executable, "-c", _LAB, owner, str(tmp_path), str(config["kernel"])]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as lab:
+            assert lab.stdout is not None
+            assert lab.stdout.readline() == "started\n"
+            assert len(machines(owner)) == 1
+            lab.kill()
+        until(lambda: machines(owner) == [], 20)
+
+
+_LAB = f"""
+import sys, time
+from pathlib import Path
+from sncontroller.hypervisors.contract import node_request
+from sncontroller.hypervisors.libvirt import Libvirt, LibvirtConfig, Owner
+from sncontroller.lab.libvirtd import PrivateLibvirt
+from sncontroller.lab.net import isolate
+from sncontroller.lab.ovs import PrivateOvs
+owner, directory, kernel = sys.argv[1:]
+isolate()
+with PrivateOvs(directory + "/ovs") as ovs:
+    ovs.add_bridge("{BRIDGE}", fail_mode="secure")
+    with PrivateLibvirt(Path(directory) / "libvirt", ovs.environment) as libvirt:
+        section = dict(bridge="{BRIDGE}", ovsdb=ovs.db, kernel=kernel, virtualization="qemu")
+        Libvirt(LibvirtConfig(**section), Owner(owner, "web")).start_node(node_request(2))
+        print("started", flush=True)
+        time.sleep(60)
+"""
+
+
+def machines(owner: str) -> list[int]:
+    """The process ids of a controller's VMs."""
+    found = []
+    for pid in all_pids():
+        with suppress(OSError):
+            if f"guest={owner}.".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
 _WITH_A_TEMPLATE = ("bridge", "uri", "ovsdb", "addresses")
 
 
@@ -276,13 +359,14 @@ class TestTrouble:
     def test_start_says_what_is_wrong(
         self,
         ovs: PrivateOvs,
+        libvirt: PrivateLibvirt,
         config: dict[str, Any],
         change: dict[str, Any],
         error: type[Exception] | None,
         message: str,
     ) -> None:
         """Each trouble is of the right kind and named, and leaves nothing."""
-        plugin, subject = plugin_of({**config, **change}), LibvirtSubject(ovs, config)
+        plugin, subject = plugin_of({**config, **change}), LibvirtSubject(ovs, libvirt, config)
         before = set(subject.objects())
         if error is None:
             plugin.start_node(node_request(2))
@@ -317,6 +401,9 @@ class TestTrouble:
         [
             ({"kernel": None, "image": None, "disks": None}, "one of them must say"),
             ({"disks": None}, "image and disks must both"),
+            ({"image": None}, "image and disks must both"),
+            ({"image": None, "disks": None, "user_data": "/u"}, "user_data: disks must say"),
+            ({"network_config": "/n"}, "network_config: it goes with user_data"),
             ({"template": "/x"}, "a template says itself"),
             ({"addresses": "10.0.0.9-10.0.0.8"}, "FIRST-LAST"),
             ({"addresses": "10.0.0.9-web"}, "does not appear to be"),

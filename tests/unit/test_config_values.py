@@ -263,3 +263,19 @@ def test_plugins_that_are_not_there(section: str, start: str) -> None:
     assert line.startswith(f"groups.web.hypervisor.plugin: {start}")
     assert "netns" in line
     assert line.endswith("(line 8)")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("orphans: keep", "orphans: must be adopt or destroy, not 'keep' (line 8)"),
+        ("boot_deadline_s: 0", "boot_deadline_s: must be above 0, not 0 (line 8)"),
+    ],
+)
+def test_keys_that_every_hypervisor_section_has(written: str, told: str) -> None:
+    """They are the controller's, whatever the plugin."""
+    section = (
+        "{plugin: netns, bridge: br0, subnet: 10.0.0.0/24,"
+        f" addresses: 10.0.0.100-10.0.0.109, command: [web], {written}}}"
+    )
+    assert problems(with_hypervisor(section)) == [f"groups.web.hypervisor.{told}"]
