@@ -3,6 +3,8 @@
 PYTHON ?= python3
 HYPERVISOR ?= netns
 ARGS ?=
+PART ?=
+QUICK ?=
 
 BIN := .venv/bin
 # The environment is as good as new only for the Python and the place that it was made for.
@@ -11,12 +13,13 @@ STAMP := .venv/.complete-$(shell printf '%s' '$(PYTHON) $(CURDIR)' | cksum | cut
 export HYPERVISOR
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 
-.PHONY: help setup programs demo test lint format clean
+.PHONY: help setup programs demo bench bench-programs test lint format clean
 .DEFAULT_GOAL := help
 
 help: ## This text
 	@echo 'make demo    an elastic group on this machine, on real traffic: build/demo (3 minutes)'
 	@echo 'make test    lint, types and all tests (ARGS=... goes to pytest)'
+	@echo 'make bench   beside OVN, HAProxy and nginx, in figures: bench/results (20 minutes; PART=, QUICK=1)'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  put the code into the shape that make lint asks for'
 	@echo 'make setup   what the others do first: programs by apt, the project into .venv'
@@ -34,6 +37,12 @@ $(STAMP): setup.cfg pyproject.toml build-constraints.txt scripts/make-venv.sh | 
 
 demo: setup programs
 	@$(BIN)/python -m sncontroller.lab.demo $(ARGS)
+
+bench-programs: programs
+	@scripts/install-programs.sh '$(PYTHON)' bench-packages.txt
+
+bench: setup programs bench-programs
+	@$(BIN)/python -m bench $(PART) $(if $(QUICK),--quick) $(ARGS)
 
 test: setup programs
 	@scripts/test.sh $(ARGS)

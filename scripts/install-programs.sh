@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Installs the programs of debian-packages.txt that are missing; says nothing when none is.
+# Usage: install-programs.sh [PYTHON [LIST]]
 #
+# Installs the programs of LIST (debian-packages.txt) that are missing; says nothing when none is.
 # On Debian and its kin, as root, by apt. Elsewhere, or without root, it names what is missing and
 # ends with 2. No service is started, now or at the next boot, that was not there before.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 python=${1:-python3}
+list=${2:-debian-packages.txt}
 policy=/usr/sbin/policy-rc.d
 log=$here/../build/apt.log
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -16,7 +18,9 @@ refuse() {
     exit 2
 }
 
+# A name is looked for in PATH; an absolute path is a file that need not be a program.
 has_program() {
+    [[ $1 != /* ]] || { [ -e "$1" ] && return; }
     command -v "$1" >/dev/null && { [ "$1" != python3 ] || can_make_venv; }
 }
 
@@ -33,7 +37,7 @@ missing() {
     while read -r program package; do
         case $program in '' | '#'*) continue ;; esac
         has_program "$program" || echo "$program $package"
-    done <"$here/debian-packages.txt"
+    done <"$here/$list"
 }
 
 # invoke-rc.d asks this script before it starts a service; 101 is "no". Somebody else's stays.
@@ -53,6 +57,9 @@ disable_at_boot() {
         case $package in
             nginx-light) systemctl --quiet disable nginx.service ;;
             openvswitch-switch) systemctl --quiet disable openvswitch-switch.service ;;
+            haproxy) systemctl --quiet disable haproxy.service ;;
+            ovn-central) systemctl --quiet disable ovn-central.service ;;
+            ovn-host) systemctl --quiet disable ovn-host.service ;;
         esac 2>/dev/null || true
     done
 }
