@@ -47,11 +47,11 @@ class Visits:
     errors: int
 
 
-def rate(client: Host, addresses: Sequence[str], span_s: float, *, close: bool) -> Rate:
+def rate(client: Host, addresses: Sequence[str], span_s: int, *, close: bool) -> Rate:
     """As many requests as ``CONNECTIONS`` clients get answered; ``close``: one per connection."""
     command = (
         *("env", f"BENCH_ADDRESSES={' '.join(addresses)}", *(("BENCH_CLOSE=1",) if close else ())),
-        *(program("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{span_s:g}s"),
+        *(program("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{span_s}s"),
         *("--timeout", _TIMEOUT, "-s", str(_HERE / "client.lua"), f"http://{addresses[0]}/"),
     )
     said = client.run(*command, timeout_s=span_s + _PATIENCE_S).stdout
