@@ -6,6 +6,7 @@ Owns what is asked and how answers are counted; who answers is not its business.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ THREADS = 3
 CONNECTIONS = 33
 VISITS_PER_S = 250.0
 _HERE = Path(__file__).parent
-_PATIENCE_S = 30.0
+_PATIENCE_S = 15.0
+_ATTEMPTS = 20
+_NO_START = "unable to connect to"
+"""wrk makes one connection before it begins, and gives up when that one fails."""
 _TIMEOUT = "5s"
 
 
@@ -54,12 +58,27 @@ def rate(client: Host, addresses: Sequence[str], span_s: int, *, close: bool) ->
         *(program("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{span_s}s"),
         *("--timeout", _TIMEOUT, "-s", str(_HERE / "client.lua"), f"http://{addresses[0]}/"),
     )
-    said = client.run(*command, timeout_s=span_s + _PATIENCE_S).stdout
-    return parsed_rate(said)
+    failed = 0
+    while _NO_START in (done := _finished(client, command, span_s)).stderr:
+        failed += 1
+        if failed == _ATTEMPTS:
+            return Rate(requests=0, span_s=span_s, errors=failed, p50_ms=0, p99_ms=0)
+    if done.returncode != 0:
+        raise LabError(f"wrk: {done.stderr.strip()}")
+    return parsed_rate(done.stdout, failed)
 
 
-def parsed_rate(said: str) -> Rate:
-    """What wrk and ``client.lua`` printed. Raises ``LabError`` when it is not that."""
+def _finished(
+    client: Host, command: Sequence[str], span_s: float
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return client.run(*command, check=False, timeout_s=span_s + _PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{command[0]} did not come to its end: no answers any more?") from None
+
+
+def parsed_rate(said: str, failed: int = 0) -> Rate:
+    """What wrk and ``client.lua`` printed, after ``failed`` errors. Raises ``LabError``."""
     try:
         found = json.loads(said.splitlines()[-1])
     except (IndexError, ValueError):
@@ -68,7 +87,7 @@ def parsed_rate(said: str) -> Rate:
     return Rate(
         requests=found["requests"],
         span_s=found["took_us"] / 1e6,
-        errors=sum(found[kind] for kind in errors),
+        errors=failed + sum(found[kind] for kind in errors),
         p50_ms=found["p50_us"] / 1e3,
         p99_ms=found["p99_us"] / 1e3,
     )
@@ -77,5 +96,8 @@ def parsed_rate(said: str) -> Rate:
 def visits(client: Host, address: str, span_s: float) -> Visits:
     """New connections at ``VISITS_PER_S``, each timed from when it was due to its last byte."""
     command = (sys.executable, str(_HERE / "visits.py"), address, f"{VISITS_PER_S}", f"{span_s}")
-    found = json.loads(client.run(*command, timeout_s=span_s + _PATIENCE_S).stdout)
+    done = _finished(client, command, span_s)
+    if done.returncode != 0:
+        raise LabError(f"visits: {done.stderr.strip()}")
+    found = json.loads(done.stdout)
     return Visits(tuple(found["took_us"]), sum(found["wrong"].values()))

@@ -194,7 +194,7 @@ class OvnBalancer(Contender):
     def _network(self, ovn: Ovn) -> None:
         hosts = (self.field.client, *self.field.backends)
         ovn.add_switch("ls0", {host.name: (str(host.link.mac), host.ip) for host in hosts})
-        ovn.add_router("lr0", "ls0", "02:00:00:00:00:01", "10.0.0.1/24")
+        ovn.add_router("lr0", "ls0", "02:00:00:00:00:fe", "10.0.0.1/24")
         ovn.add_balancer("lb0", "ls0", f"{ROUTED}:80", [f"{address}:80" for address in BACKENDS])
 
 
