@@ -32,6 +32,8 @@ __all__ = ["Contender", "contenders"]
 
 PROBES_FROM: Final = "10.0.0.254"
 TEXTBOOK_ADDRESS: Final = "10.0.0.100"
+ZONE: Final = 100
+"""Our group's number, also its conntrack zone."""
 READY_WITHIN_S: Final = 40.0
 PINNINGS: Final = ("conntrack", "learn", "reactive")
 STREAM_MODULE: Final = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -56,10 +58,9 @@ class Contender(ABC):
         return ()
 
     def start(self) -> None:
-        """Take the empty bridge and return when the service answers. Raises ``LabError``."""
+        """Take the empty bridge and return when all backends answer. Raises ``LabError``."""
         self._start()
-        for address in self.addresses:
-            self.field.await_answer(address)
+        self.field.await_answers(self.addresses)
 
     def stop(self) -> None:
         """Leave the bridge empty and nothing running."""
@@ -146,12 +147,13 @@ class Ours(Contender):
         ]
         count = len(BACKENDS)
         group = {
+            "id": ZONE,
             "bridge": BRIDGE,
             "match": {"address": SERVICE, "protocol": "tcp", "ports": [80]},
             "primary": {"port": self.field.backends[0].name},
             "pinning": self.name,
             "pin": self._pin,
-            "health": {"kind": "http", "source": PROBES_FROM, "interval_s": 1},
+            "health": {"kind": "http", "source": PROBES_FROM, "rise": 1},
             "scaling": {"policy": "manual", "nodes": count, "min": 1, "max": count},
             "hypervisor": {"plugin": "pool", "ovsdb": self.field.ovs.db, "nodes": nodes},
         }
@@ -181,6 +183,7 @@ class OvnBalancer(Contender):
             self._ovn = self._stack.enter_context(Ovn(self.field.directory / "ovn"))
             self._network(self._ovn)
         self._ovn.start_controller(self.field.ovs, BRIDGE)
+        self._ovn.await_ports(len(BACKENDS) + 1)
 
     def _stop(self) -> None:
         if self._ovn is not None:
@@ -234,7 +237,7 @@ class Haproxy(Proxy):
         )
         path = self.field.directory / "haproxy.cfg"
         path.write_text(
-            "global\n    maxconn 20000\n"
+            "global\n    maxconn 4000\n"
             "defaults\n    mode tcp\n    timeout connect 5s\n"
             "    timeout client 60s\n    timeout server 60s\n"
             f"listen web\n    bind {PROXY}:80\n    balance roundrobin\n{servers}\n"

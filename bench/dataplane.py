@@ -6,11 +6,14 @@ Owns the order of the rounds, the targets and how the section is shown.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench import SCRATCH, Report, Section
+from bench import SCRATCH, Report, Section, pins
 from bench.contenders import Contender, contenders
 from bench.field import BACKENDS, Field
 from bench.targets import Target, target
@@ -18,6 +21,8 @@ from bench.turns import Rounds, Spans, Turn, ratio, summary, turn
 from sncontroller.lab.programs import LabError
 
 ROUNDS: Final = 5
+BUDGET_S: Final = 420.0
+"""No further round begins that would not be over by then."""
 _QUICK: Final = Spans(new=1, visits=0.5, keep=1)
 NAMES: Final = ("normal", "conntrack", "learn", "reactive", "ovn", "haproxy", "nginx", "textbook")
 
@@ -29,63 +34,82 @@ def run(quick: bool, report: Report) -> Section:
     directory.mkdir(parents=True)
     spans = _QUICK if quick else Spans()
     with Field(directory) as field:
-        found, crashes = _rounds(field, 1 if quick else ROUNDS, spans, report)
+        found, mishaps = _rounds(field, 1 if quick else ROUNDS, spans, report)
+        held = {} if quick else pins.measure(field, pins.SIZES, report)
     section: Section = {name: summary(name, found) for name in NAMES}
     for name in NAMES:
-        section[name]["switch_crashes"] = crashes.get(name, 0)
+        section[name]["switch_crashes"] = mishaps[name].crashes
+        section[name]["failed_turns"] = mishaps[name].failures
     section["rounds"] = len(found)
     section["backends"] = len(BACKENDS)
+    section["pinned_flows"] = held
     section["ratios"] = _ratios(found)
     section["targets"] = targets(section)
     return section
 
 
+@dataclass
+class _Mishaps:
+    """Turns of one contender that came to no end."""
+
+    crashes: int = 0
+    """The switch died."""
+    failures: int = 0
+    """The service could not be reached, or went away."""
+
+
 def _rounds(
     field: Field, count: int, spans: Spans, report: Report
-) -> tuple[Rounds, Mapping[str, int]]:
-    """All rounds, and how often the switch died under each contender."""
+) -> tuple[Rounds, Mapping[str, _Mishaps]]:
+    """All rounds, and what went wrong in them."""
     everybody = contenders(field)
-    crashes: dict[str, int] = {}
+    mishaps = {contender.name: _Mishaps() for contender in everybody}
     found: list[dict[str, Turn]] = []
     try:
+        field.clear()
+        began = time.monotonic()
         for number in range(1, count + 1):
+            if (time.monotonic() - began) * number / max(1, number - 1) > BUDGET_S:
+                break
             turns: dict[str, Turn] = {}
             for contender in everybody if number % 2 else reversed(everybody):
-                taken = _turn(contender, spans)
-                if taken is None:
-                    crashes[contender.name] = crashes.get(contender.name, 0) + 1
-                else:
+                say = partial(_say, report, f"round {number}, {contender.name}")
+                taken = _turn(contender, spans, mishaps[contender.name], say)
+                if taken is not None:
                     turns[contender.name] = taken
-                report(f"round {number}, {_said(contender.name, taken)}")
             found.append(turns)
     finally:
         for contender in everybody:
             contender.close()
-    return found, crashes
+    return found, mishaps
 
 
-def _turn(contender: Contender, spans: Spans) -> Turn | None:
-    """One turn from the empty bridge to the empty bridge; None when the switch died in it."""
-    died = False
+def _turn(contender: Contender, spans: Spans, mishaps: _Mishaps, say: Report) -> Turn | None:
+    """One turn from the empty bridge to the empty bridge; None when it came to no end."""
+    taken = None
     try:
         contender.start()
-        return turn(contender, spans)
-    except LabError:
-        died = contender.field.revive()
-        if not died:
-            raise
+        taken = turn(contender, spans)
+        say(_said(taken))
+    except LabError as error:
+        say(str(error))
+    died = contender.field.revive()
+    contender.stop()
+    if died:
+        mishaps.crashes += 1
+        say("the switch died")
         return None
-    finally:
-        if not died:
-            died = contender.field.revive()
-        contender.stop()
+    mishaps.failures += taken is None
+    return taken
 
 
-def _said(name: str, taken: Turn | None) -> str:
-    if taken is None:
-        return f"{name}: the switch died"
+def _say(report: Report, who: str, what: str) -> None:
+    report(f"{who}: {what}")
+
+
+def _said(taken: Turn) -> str:
     rates = f"{taken.new.rate.per_s:.0f} connections/s, {taken.keep.rate.per_s:.0f} requests/s"
-    return f"{name}: {rates}, {taken.errors} errors"
+    return f"{rates}, {taken.errors} errors"
 
 
 def _ratios(rounds: Rounds) -> dict[str, float | None]:
@@ -147,6 +171,7 @@ def table(section: Section) -> str:
             *_latency_table(section),
             "",
             *_work_table(section),
+            *_pins_table(section["pinned_flows"]),
         ]
     )
 
@@ -171,8 +196,9 @@ def _rates_table(section: Section) -> Iterator[str]:
             _spread(found, "keepalive_requests_per_s"),
             _number(found["of_normal"]["keepalive_requests"], 2),
         )
-        crashed = f", switch died {n} times" if (n := found["switch_crashes"]) else ""
-        yield f"| {name} | {' | '.join(rates)} | {found['errors']:,}{crashed} |"
+        crashed = f"; the switch died {n} times" if (n := found["switch_crashes"]) else ""
+        failed = f"; {n} rounds without an answer" if (n := found["failed_turns"]) else ""
+        yield f"| {name} | {' | '.join(rates)} | {found['errors']:,}{crashed}{failed} |"
 
 
 def _latency_table(section: Section) -> Iterator[str]:
@@ -206,6 +232,31 @@ def _work_table(section: Section) -> Iterator[str]:
             f"{found['openflow_entries']:,}",
         )
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _pins_table(held: Mapping[str, Any]) -> Iterator[str]:
+    if not held:
+        return
+    yield ""
+    yield (
+        "| pinning | pins | new connections/s | keep-alive requests/s | errors | switch memory "
+        "| CPU per poll: switch | controller |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for pinning, rows in held.items():
+        for row in rows:
+            if "not_measured" in row:
+                yield f"| {pinning} | {row['wanted']:,} | not measured: {row['not_measured']} |"
+                continue
+            cells = (
+                f"{row['new_connections_per_s']:,.0f}",
+                f"{row['keepalive_requests_per_s']:,.0f}",
+                f"{row['errors']:,}",
+                f"{row['switch_memory_mib']:,.0f} MiB",
+                f"{row['poll_switch_cpu_ms']:.1f} ms",
+                f"{row['poll_controller_cpu_ms']:.1f} ms",
+            )
+            yield f"| {pinning} | {row['pins']:,} | {' | '.join(cells)} |"
 
 
 def _spread(found: Mapping[str, Any], key: str) -> str:

@@ -6,7 +6,9 @@ servers in them. They stay the same for everybody; a contender only gets the bri
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,15 @@ ROUTED: Final = "10.9.0.10"
 ANSWERS_WITHIN_S: Final = 30.0
 BODY_BYTES: Final = 128
 
+_SETTINGS: Final = (
+    "net.ipv4.ip_local_port_range=1024 65000",
+    "net.core.somaxconn=4096",
+    # Nobody's turn meets the closed connections of another's: ports come round within seconds, and
+    # a new connection that an old one's timestamps do not go before is answered late or never.
+    "net.ipv4.tcp_max_tw_buckets=0",
+    # Packets from nowhere (bench/syns.py) are dropped where they arrive.
+    "net.ipv4.conf.eth0.rp_filter=1",
+)
 _NGINX = """\
 daemon off;
 master_process off;
@@ -61,8 +72,6 @@ class Field:
             self._host(f"vm{number}", address, number)
             for number, address in enumerate(BACKENDS, start=1)
         )
-        self.crashes = 0
-        """How often the switch died and was started again."""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -73,8 +82,7 @@ class Field:
                 stack.enter_context(host)
                 name = f"external_ids:iface-id={host.name}"
                 self.ovs.vsctl("set", "interface", host.name, name)
-                host.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000")
-                host.run("sysctl", "-qw", "net.core.somaxconn=4096")
+                host.run("sysctl", "-qw", *_SETTINGS)
             self.client.run("ip", "route", "add", f"{ROUTED}/32", "via", ROUTER)
             for host in self.backends:
                 self._serve(host)
@@ -101,6 +109,7 @@ class Field:
         self.ovs.ofctl("del-groups", BRIDGE)
         self.ovs.appctl("fdb/flush", BRIDGE)
         self.ovs.appctl("dpctl/flush-conntrack")
+        self.ovs.appctl("revalidator/purge")
         for host in (self.client, self.proxy, *self.backends):
             host.run("ip", "neigh", "flush", "all")
 
@@ -108,17 +117,20 @@ class Field:
         """Let the bridge forward as a plain switch does."""
         self.ovs.ofctl("add-flow", BRIDGE, "priority=0,actions=NORMAL")
 
-    def await_answer(self, address: str) -> None:
-        """Return when the service answers there. Raises ``LabError`` when it does not."""
-        ask = ("curl", "-sS", "-o", "/dev/null", "--max-time", "1", f"http://{address}/")
+    def await_answers(self, addresses: Sequence[str]) -> None:
+        """Return when all backends have answered there. Raises ``LabError`` when they do not."""
         deadline = time.monotonic() + ANSWERS_WITHIN_S
-        while True:
-            asked = self.client.run(*ask, check=False)
-            if asked.returncode == 0:
-                return
+        missing = {host.name for host in self.backends}
+        said = ""
+        while missing:
+            for address in addresses:
+                ask = ("curl", "-sS", "-o", "/dev/null", "-D", "-", "--max-time", "1")
+                asked = self.client.run(*ask, f"http://{address}/", check=False)
+                said = asked.stderr.strip() or said
+                missing -= set(re.findall(r"^X-Node: (\S+)", asked.stdout, re.MULTILINE))
             if time.monotonic() > deadline:
-                raise LabError(f"{address} does not answer: {asked.stderr.strip()}")
-            time.sleep(0.05)
+                lost = ", ".join(sorted(missing))
+                raise LabError(f"{lost} cannot be reached at {', '.join(addresses)}: {said}")
 
     def revive(self) -> bool:
         """Start the switch again if it has died; whether it had."""
@@ -126,11 +138,14 @@ class Field:
             self.ovs.appctl("version")
             return False
         except LabError:
-            self.crashes += 1
+            self.restart()
+            return True
+
+    def restart(self) -> None:
+        """Stop the switch and start it again; its ports come back, its entries do not."""
         self.ovs.stop()
         self.ovs.start()
         self._bridge()
-        return True
 
     def _bridge(self) -> None:
         self.ovs.add_bridge(BRIDGE, fail_mode="secure", dpid=0xBE)

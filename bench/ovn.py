@@ -108,6 +108,18 @@ class Ovn:
             self._controller.expect_running()
         self.nbctl("--wait=hv", "sync")
 
+    def await_ports(self, count: int) -> None:
+        """Return when that many ports are in use; before the first is, ``sync`` waits for nobody.
+
+        Raises ``LabError``.
+        """
+        deadline = time.monotonic() + READY_WITHIN_S
+        while self.sbctl("--bare", "--columns=up", "list", "port_binding").count("true") < count:
+            if time.monotonic() > deadline:
+                raise LabError(f"OVN does not bring its ports up: {self.sbctl('show')}")
+            time.sleep(0.05)
+        self.sync()
+
     # what is wanted
 
     def add_switch(self, name: str, ports: Mapping[str, tuple[str, str]]) -> None:
