@@ -92,7 +92,7 @@ def _turn(contender: Contender, spans: Spans, mishaps: _Mishaps, say: Report) ->
         taken = turn(contender, spans)
         say(_said(taken))
     except LabError as error:
-        say(str(error))
+        say(str(error).splitlines()[0])
     died = contender.field.revive()
     contender.stop()
     if died:

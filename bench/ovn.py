@@ -97,8 +97,8 @@ class Ovn:
         if self._controller is None:
             return
         child, self._controller = self._controller, None
-        if child.running:
-            control = self._rundir / f"ovn-controller.{child.pid}.ctl"
+        control = self._rundir / f"ovn-controller.{child.pid}.ctl"
+        if child.running and control.exists():  # a switch that was started anew swept it away
             _run(program("ovn-appctl"), "-t", str(control), "exit", "--restart")
         child.stop()
 
