@@ -111,6 +111,8 @@ class Field:
         self.ovs.appctl("dpctl/flush-conntrack")
         self.ovs.appctl("revalidator/purge")
         for host in (self.client, self.proxy, *self.backends):
+            # Connections that one end has forgotten: a new one on the same port is not answered.
+            host.run("ss", "-K", "-t", "state", "connected")
             host.run("ip", "neigh", "flush", "all")
 
     def forward(self) -> None:
