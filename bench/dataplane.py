@@ -138,7 +138,7 @@ def targets(section: Mapping[str, Any]) -> list[Target]:
         ),
         target(
             "conntrack, passes per packet, new connections",
-            passes.get("new_connections"),
+            _hundredths(passes.get("new_connections")),
             at_most=1.6,
         ),
         target(
@@ -157,6 +157,11 @@ def targets(section: Mapping[str, Any]) -> list[Target]:
         target("reactive to textbook, new connections", ratios["reactive_to_textbook"], at_least=3),
         target("reactive, errors", section["reactive"].get("errors"), at_most=0),
     ]
+
+
+def _hundredths(passes: float | None) -> float | None:
+    """Health probes, ARP and the handshakes of keep-alive connections are in the third digit."""
+    return None if passes is None else round(passes, 2)
 
 
 def table(section: Section) -> str:
@@ -196,8 +201,10 @@ def _rates_table(section: Section) -> Iterator[str]:
             _spread(found, "keepalive_requests_per_s"),
             _number(found["of_normal"]["keepalive_requests"], 2),
         )
-        crashed = f"; the switch died {n} times" if (n := found["switch_crashes"]) else ""
-        failed = f"; {n} rounds without an answer" if (n := found["failed_turns"]) else ""
+        crashed = (
+            f"; rounds in which the switch died: {n}" if (n := found["switch_crashes"]) else ""
+        )
+        failed = f"; rounds without an answer: {n}" if (n := found["failed_turns"]) else ""
         yield f"| {name} | {' | '.join(rates)} | {found['errors']:,}{crashed}{failed} |"
 
 

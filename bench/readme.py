@@ -1,13 +1,14 @@
-"""``python -m bench.readme``: copy the figures of bench/results/latest.json into the documents."""
+"""``python -m bench.readme``: copy the report's figures to where they are shown."""
 
 from __future__ import annotations
 
-from bench import REPOSITORY, results
+from bench import REPOSITORY, RESULTS, results
 
 
 def main() -> None:
-    """Fill the blocks of every document, and say which changed."""
+    """Write the table anew, fill the blocks of every document, and say which changed."""
     found = results.load()
+    (RESULTS / results.TABLE).write_text(results.table(found))
     for path in results.DOCUMENTS:
         text = path.read_text()
         filled = results.filled(text, found)
