@@ -36,10 +36,7 @@ def run(quick: bool, report: Report) -> Section:
     with Field(directory) as field:
         found, mishaps = _rounds(field, 1 if quick else ROUNDS, spans, report)
         held = {} if quick else pins.measure(field, pins.SIZES, report)
-    section: Section = {name: summary(name, found) for name in NAMES}
-    for name in NAMES:
-        section[name]["switch_crashes"] = mishaps[name].crashes
-        section[name]["failed_turns"] = mishaps[name].failures
+    section: Section = {name: _contender(summary(name, found), mishaps[name]) for name in NAMES}
     section["rounds"] = len(found)
     section["backends"] = len(BACKENDS)
     section["pinned_flows"] = held
@@ -82,6 +79,16 @@ def _rounds(
         for contender in everybody:
             contender.close()
     return found, mishaps
+
+
+def _contender(found: dict[str, Any], mishaps: _Mishaps) -> dict[str, Any]:
+    """A contender's figures; for one that never came to an end, that nothing came of it."""
+    turns = {"switch_crashes": mishaps.crashes, "failed_turns": mishaps.failures}
+    if found:
+        return {**found, **turns}
+    errors = mishaps.crashes + mishaps.failures
+    none = {"new_connections_per_s": 0.0, "keepalive_requests_per_s": 0.0, "errors": errors}
+    return {**none, **turns}
 
 
 def _turn(contender: Contender, spans: Spans, mishaps: _Mishaps, say: Report) -> Turn | None:
@@ -188,24 +195,30 @@ def readme(section: Section) -> str:
 
 def _measured(section: Section) -> Iterator[tuple[str, dict[str, Any]]]:
     """The contenders that have figures."""
-    return ((name, section[name]) for name in NAMES if "errors" in section[name])
+    return ((name, section[name]) for name in NAMES if "of_normal" in section[name])
 
 
 def _rates_table(section: Section) -> Iterator[str]:
     yield "| | new connections/s | of NORMAL | keep-alive requests/s | of NORMAL | errors |"
     yield "|---|---|---|---|---|---|"
-    for name, found in _measured(section):
+    for name in NAMES:
+        found = section[name]
+        if "of_normal" not in found:
+            yield f"| {name} | none | | none | | {_said_mishaps(found).removeprefix('; ')} |"
+            continue
         rates = (
             _spread(found, "new_connections_per_s"),
             _number(found["of_normal"]["new_connections"], 2),
             _spread(found, "keepalive_requests_per_s"),
             _number(found["of_normal"]["keepalive_requests"], 2),
         )
-        crashed = (
-            f"; rounds in which the switch died: {n}" if (n := found["switch_crashes"]) else ""
-        )
-        failed = f"; rounds without an answer: {n}" if (n := found["failed_turns"]) else ""
-        yield f"| {name} | {' | '.join(rates)} | {found['errors']:,}{crashed}{failed} |"
+        yield f"| {name} | {' | '.join(rates)} | {found['errors']:,}{_said_mishaps(found)} |"
+
+
+def _said_mishaps(found: Mapping[str, Any]) -> str:
+    crashed = f"; rounds in which the switch died: {n}" if (n := found["switch_crashes"]) else ""
+    failed = f"; rounds without an answer: {n}" if (n := found["failed_turns"]) else ""
+    return crashed + failed
 
 
 def _latency_table(section: Section) -> Iterator[str]:

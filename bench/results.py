@@ -80,7 +80,16 @@ def _readme(found: Results) -> list[str]:
         for name in sections(found)
         if hasattr(part(name), "readme")
     ]
-    return ["\n\n".join(shown)]
+    where = [_where(found["runs"][name]) for name in sections(found)[:1]]
+    return ["\n\n".join([*shown, *where])]
+
+
+def _where(run: Mapping[str, Any]) -> str:
+    where, load = run["machine"], run["load_average_before"]
+    return (
+        f"{where['processor']}, {where['cores']} cores, {where['system']}, Open vSwitch "
+        f"{where['open_vswitch']}; load average {load:g} before it began."
+    )
 
 
 def _ran(run: Mapping[str, Any]) -> str:
