@@ -150,7 +150,7 @@ def targets(section: Mapping[str, Any]) -> list[Target]:
         ),
         target(
             "conntrack, passes per packet, keep-alive",
-            passes.get("keepalive_requests"),
+            _hundredths(passes.get("keepalive_requests")),
             at_most=1.5,
         ),
         target("conntrack to OVN, new connections", ratios["conntrack_to_ovn"], at_least=1.1),
