@@ -22,6 +22,7 @@ from sncontroller.core.entries import (
     Load,
     Masked,
     Resubmit,
+    SetField,
     ToController,
     ToGroup,
     match,
@@ -149,7 +150,18 @@ def _first_packet(c: Compilation) -> Actions:
         case "learn":
             return (Resubmit(c.layout.slot_table),)
         case "reactive":
-            return (ToController(),)
+            return (*_as_it_came(c), ToController())
+
+
+def _as_it_came(c: Compilation) -> Actions:
+    """Undo ``learn_mac``: the controller sends the packet through the tables once more.
+
+    Addressed to its own sender it would not be the group's any longer.
+    """
+    mac = c.address_mac()
+    if c.layout.onward is not None or mac is None:
+        return ()
+    return (SetField("eth_dst", mac),)
 
 
 def _by_flow(c: Compilation) -> Actions:
