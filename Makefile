@@ -3,6 +3,8 @@
 PYTHON ?= python3
 HYPERVISOR ?= netns
 ARGS ?=
+PART ?=
+QUICK ?=
 
 BIN := .venv/bin
 # The environment is as good as new only for the Python and the place that it was made for.
@@ -11,7 +13,7 @@ STAMP := .venv/.complete-$(shell printf '%s' '$(PYTHON) $(CURDIR)' | cksum | cut
 export HYPERVISOR
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 
-.PHONY: help setup programs demo simulate test lint format clean
+.PHONY: help setup programs demo simulate bench bench-programs test lint format clean
 .DEFAULT_GOAL := help
 
 help: ## This text
@@ -19,6 +21,7 @@ help: ## This text
 	@echo '             HYPERVISOR=libvirt: its nodes are virtual machines'
 	@echo 'make simulate  scaling policies on days of load, no switch: build/simulate (2 minutes)'
 	@echo 'make test    lint, types and all tests (ARGS=... goes to pytest)'
+	@echo 'make bench   beside OVN, HAProxy and nginx, in figures: bench/results (20 minutes; PART=, QUICK=1)'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  put the code into the shape that make lint asks for'
 	@echo 'make setup   what the others do first: programs by apt, the project into .venv'
@@ -43,6 +46,12 @@ demo: setup programs
 simulate: setup
 	@$(BIN)/sncontroller simulate --runs 3 --output build/simulate
 	@$(BIN)/python scripts/put_table.py build/simulate/table.md README.md
+
+bench-programs: programs
+	@scripts/install-programs.sh '$(PYTHON)' '' bench-packages.txt
+
+bench: setup programs bench-programs
+	@$(BIN)/python -m bench $(PART) $(if $(QUICK),--quick) $(ARGS)
 
 test: setup programs
 	@scripts/test.sh $(ARGS)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the programs of debian-packages.txt that are missing; says nothing when none is.
-# Usage: install-programs.sh [PYTHON [HYPERVISOR]]: without a hypervisor, those of all hypervisors.
+# Usage: install-programs.sh [PYTHON [HYPERVISOR [LIST]]]
 #
+# Installs the programs of LIST (debian-packages.txt) that are missing; says nothing when none is.
+# Without a hypervisor, those of all hypervisors.
 # On Debian and its kin, as root, by apt. Elsewhere, or without root, it names what is missing and
 # ends with 2. No service is started, now or at the next boot, that was not there before.
 set -euo pipefail
@@ -9,6 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${1:-python3}
 hypervisor=${2:-}
+list=${3:-debian-packages.txt}
 policy=/usr/sbin/policy-rc.d
 log=$here/../build/apt.log
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -18,7 +20,9 @@ refuse() {
     exit 2
 }
 
+# A name is looked for in PATH; an absolute path is a file that need not be a program.
 has_program() {
+    [[ $1 != /* ]] || { [ -e "$1" ] && return; }
     command -v "$1" >/dev/null && { [ "$1" != python3 ] || can_make_venv; }
 }
 
@@ -36,7 +40,7 @@ missing() {
         case $program in '' | '#'*) continue ;; esac
         [ -z "$whose" ] || [ -z "$hypervisor" ] || [ "$whose" = "$hypervisor" ] || continue
         has_program "$program" || echo "$program $package"
-    done <"$here/debian-packages.txt"
+    done <"$here/$list"
 }
 
 # invoke-rc.d asks this script before it starts a service; 101 is "no". Somebody else's stays.
@@ -57,6 +61,9 @@ disable_at_boot() {
             nginx-light) systemctl --quiet disable nginx.service ;;
             openvswitch-switch) systemctl --quiet disable openvswitch-switch.service ;;
             podman) systemctl --quiet disable podman{.socket,.service,-restart.service,-auto-update.{service,timer}} ;;
+            haproxy) systemctl --quiet disable haproxy.service ;;
+            ovn-central) systemctl --quiet disable ovn-central.service ;;
+            ovn-host) systemctl --quiet disable ovn-host.service ;;
         esac 2>/dev/null || true
     done
 }

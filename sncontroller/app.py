@@ -194,8 +194,6 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         while True:
             group, command = self._outbox.get()
             try:
-                if isinstance(command, AddPin):
-                    hub.sleep(0)  # let what was sent leave: a burst of flows is no congestion
                 self._carry_out(group, command)
             except Exception:
                 self.handler_errors += 1

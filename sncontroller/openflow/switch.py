@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ryu.controller import ofp_event
+from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3 as ofp
 from ryu.ofproto import ofproto_v1_3_parser as ryu_parser
 
@@ -259,7 +260,13 @@ class Switch:
             self._given[whose.zone, whose.index] = given
 
     def _send_if_free(self, *messages: bytes) -> None:
-        """Drop what a network may lose rather than wait for a slow switch."""
+        """Drop what a network may lose rather than wait for a slow switch.
+
+        A burst of new flows fills the queue before Ryu's sender has had a turn at all; only what
+        the sender cannot get rid of then is a slow switch.
+        """
+        if self._wire.congested:
+            hub.sleep(0)
         if not self._wire.congested:
             self._wire.send(*messages)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, ClassVar
 
+from eventlet import patcher
 from ryu.base import app_manager
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
@@ -15,10 +15,12 @@ from sncontroller.core.layout import Layout
 from sncontroller.openflow.switch import EVENTS, Switch
 from tests.openflow.tables import ZONE, compiled
 
+_os = patcher.original("os")
+
 
 def say(*words: object) -> None:
-    """One line, at once, written by one call."""
-    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+    """One line, at once, written by one call that no other green thread can come between."""
+    _os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 class Keeper(app_manager.RyuApp):  # type: ignore[misc]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from sncontroller.core.entries import SetField, ToController
 from sncontroller.core.layout import Index, Layout, node_mac
 from sncontroller.core.model import GroupSpec
-from sncontroller.core.plan import PlanNode, View, desired
+from sncontroller.core.plan import NEW_TCP, PlanNode, View, desired
 
 ADDRESS, MAC = "10.0.0.10", "52:54:00:00:00:01"
 
@@ -48,3 +49,13 @@ def test_groups_of_one_primary_have_no_entry_in_common(pinning: str, primary: in
     assert (len(set(flows)), len(set(groups))) == (len(flows), len(groups))
     answers = [f for t in tables for f in t.flows.values() if f.match["arp_op"] == 1]
     assert sum(flow.match["arp_tpa"] == ADDRESS for flow in answers) == (0 if primary == 1 else 3)
+
+
+def test_a_packet_that_asks_is_the_group_s_when_it_comes_back() -> None:
+    """It was addressed to its own sender for the bridge to learn from; the asking undoes that."""
+    spec = group(1, pinning="reactive")
+    table = desired(spec, view(spec, primary=1), Layout())
+    asking = [flow for flow in table.flows.values() if ToController() in flow.actions]
+    asking = [flow for flow in asking if flow.table == Layout().dispatch_table]
+    assert [flow.match["tcp_flags"] for flow in asking] == [NEW_TCP, None]
+    assert all(flow.actions == (SetField("eth_dst", MAC), ToController()) for flow in asking)

@@ -78,6 +78,11 @@ def dispatch(c: Compilation) -> Iterator[FlowEntry]:
     yield from _older(c)
     if c.conntrack:
         yield from _conntrack_only(c)
+    if c.spec.pinning == "reactive" and "tcp" in c.spec.match.protocol:
+        # The switch's cache takes over what was looked at: with the flags in it, the question does
+        # not cover the connection's next packets, which come when the answer is there already.
+        new = {**_any_pin(c), "ip_proto": TCP, "tcp_flags": NEW_TCP}
+        yield _dispatch(c, Kind.SELECT, _BY_FLOW, _first_packet(c), new)
     yield _dispatch(c, Kind.SELECT, _FIRST, _first_packet(c), _any_pin(c))
 
 

@@ -1,0 +1,79 @@
+"""``python bench/syns.py ADDRESS MAC FIRST COUNT RATE_PER_S``: one SYN for each of many flows.
+
+A process of its own that runs in the client's namespace and writes frames to its interface. Flow
+number n comes from ``10.64.0.0`` and an address and a port that follow from n; nobody answers, so
+a pin is all that comes of it. Checksums are right, because connection tracking looks.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+
+INTERFACE = "eth0"
+PORTS = 50_000
+FIRST_PORT = 10_000
+CHUNK = 256
+_SOURCES = socket.inet_aton("10.64.0.0")
+
+
+def flow(number: int) -> tuple[str, int]:
+    """Source address and port of a flow."""
+    return socket.inet_ntoa(struct.pack("!I", _source(number))), FIRST_PORT + number % PORTS
+
+
+def frames(address: str, mac: str, first: int, count: int) -> Iterator[bytes]:
+    """A SYN to port 80 of the address for each flow."""
+    here = bytes.fromhex("020000000065")
+    ethernet = bytes.fromhex(mac.replace(":", "")) + here + b"\x08\x00"
+    to = socket.inet_aton(address)
+    ip_fixed = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 64, 6, 0)
+    tcp_fixed = struct.pack("!HIIBBHHH", 80, 1, 0, 0x50, 0x02, 64240, 0, 0)
+    ip_base = _words(ip_fixed) + _words(to)
+    tcp_base = _words(to) + 6 + 20 + _words(tcp_fixed)
+    for number in range(first, first + count):
+        source, port = _source(number), FIRST_PORT + number % PORTS
+        halves = (source >> 16) + (source & 0xFFFF)
+        yield b"".join(
+            (
+                ethernet,
+                ip_fixed[:10],
+                struct.pack("!HI", _checksum(ip_base + halves), source),
+                to,
+                struct.pack("!H", port),
+                tcp_fixed[:14],
+                struct.pack("!HH", _checksum(tcp_base + halves + port), 0),
+            )
+        )
+
+
+def _source(number: int) -> int:
+    return int.from_bytes(_SOURCES, "big") + 1 + number // PORTS
+
+
+def _words(data: bytes) -> int:
+    return sum(struct.unpack(f"!{len(data) // 2}H", data))
+
+
+def _checksum(total: int) -> int:
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def main(address: str, mac: str, first: int, count: int, rate_per_s: float) -> None:
+    """Write the frames, not faster than the rate."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+        out.bind((INTERFACE, 0))
+        began = time.monotonic()
+        for number, frame in enumerate(frames(address, mac, first, count)):
+            if number % CHUNK == 0:
+                time.sleep(max(0.0, began + number / rate_per_s - time.monotonic()))
+            out.send(frame)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))
