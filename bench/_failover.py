@@ -30,6 +30,7 @@ FAULTS = {
     "silent": "silent, link up",
     "hang": "service hangs",
 }
+QUICK_FAULT = "link_down"
 _CAUSES: dict[str, Callable[[Contender, int, bool], float]] = {
     "link_down": lambda contender, node, on: contender.link(node, up=not on),
     "silent": lambda contender, node, on: contender.silence(node, on),
@@ -52,7 +53,7 @@ def measured(quick: bool, report: Report) -> dict[str, Any]:
                     [_one(stage, fault, name) for _ in range(1 if quick else ROUNDS[name])]
                 )
                 for fault in _CAUSES
-                if not (quick and fault == "silent")
+                if fault == QUICK_FAULT or not quick
             }
     return found
 
