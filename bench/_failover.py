@@ -1,0 +1,114 @@
+"""What a dead node costs the clients, and for how long.
+
+Owns the faults and the windows in which they are watched. Three faults: the node's link goes down;
+the node falls silent with its link up, as a frozen machine; its service hangs, while its kernel
+goes on completing handshakes. Clients make short connections all the time and give each
+``TIMEOUT_S``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import Report
+from bench._scaling import CONTENDERS, title_of
+from bench._seen import Clients
+from bench._stage import ADDRESS, Contender
+
+WIDTH, PAUSE_S, TIMEOUT_S = 8, 0.005, 0.5
+ROUNDS = {"ours": 3, "haproxy": 3, "ovn": 2}
+WATCHED_S = {"ours": 2.5, "haproxy": 2.5, "ovn": 9.0}
+"""How long after the fault; OVN's checks come once per second."""
+_BEFORE_S = 0.5
+FAULTS = {
+    "link_down": "link down",
+    "silent": "silent, link up",
+    "hang": "service hangs",
+}
+QUICK_FAULT = "link_down"
+_CAUSES: dict[str, Callable[[Contender, int, bool], float]] = {
+    "link_down": lambda contender, node, on: contender.link(node, up=not on),
+    "silent": lambda contender, node, on: contender.silence(node, on),
+    "hang": lambda contender, node, on: contender.hang(node, on),
+}
+_VICTIM = 2
+
+
+def measured(quick: bool, report: Report) -> dict[str, Any]:
+    """Every contender in turn, all faults, each several times."""
+    found = {}
+    for name, contender in CONTENDERS.items():
+        report(f"failover: {name}")
+        with (
+            tempfile.TemporaryDirectory(prefix="sn-bench-") as directory,
+            contender(Path(directory)) as stage,
+        ):
+            found[name] = {
+                fault: _summed(
+                    [_one(stage, fault, name) for _ in range(1 if quick else ROUNDS[name])]
+                )
+                for fault in _CAUSES
+                if fault == QUICK_FAULT or not quick
+            }
+    return found
+
+
+def _one(contender: Contender, fault: str, name: str) -> dict[str, Any]:
+    cause = _CAUSES[fault]
+    plan = {"width": WIDTH, "pause_s": PAUSE_S, "timeout_s": TIMEOUT_S, "max_s": 30.0}
+    with Clients(contender.client, address=ADDRESS, **plan) as clients:
+        time.sleep(_BEFORE_S)
+        at_s = cause(contender, _VICTIM, True)
+        time.sleep(WATCHED_S[name])
+        seen = clients.finish()
+    until_s = at_s + WATCHED_S[name] - TIMEOUT_S
+    cause(contender, _VICTIM, False)
+    contender.wait_recovered(_VICTIM)
+    cost = seen.fault(at_s, until_s)
+    ended = cost["last_lost_s"] < WATCHED_S[name] - 2 * TIMEOUT_S
+    return {**cost, "noticed": ended}
+
+
+def _summed(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians and the worst; the rounds themselves, too."""
+    firsts = [each["first_success_s"] for each in rounds]
+    return {
+        "requests": median(each["requests"] for each in rounds),
+        "lost": median(each["lost"] for each in rounds),
+        "lost_most": max(each["lost"] for each in rounds),
+        "last_lost_s": median(each["last_lost_s"] for each in rounds),
+        "first_success_s": None if None in firsts else median(firsts),
+        "noticed": all(each["noticed"] for each in rounds),
+        "rounds": rounds,
+    }
+
+
+def table(section: dict[str, Any]) -> str:
+    """The comparison in Markdown."""
+    lines = [
+        "| fault | | requests lost (median, most) | of | last one lost after "
+        "| first success of the unluckiest client after |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for fault, title in FAULTS.items():
+        lines += [
+            f"| {title} | {title_of(name)} | {_cells(found[fault])} |"
+            for name, found in section.items()
+            if fault in found
+        ]
+    return "\n".join(lines)
+
+
+def _cells(cost: dict[str, Any]) -> str:
+    last = f"{cost['last_lost_s']:.2f} s" if cost["noticed"] else "never noticed"
+    first = cost["first_success_s"]
+    if not cost["lost"]:
+        last = "-"
+    shown = "-" if not cost["lost"] else "none" if first is None else f"{first:.2f} s"
+    lost = f"{cost['lost']:.0f}, {cost['lost_most']:.0f}"
+    return f"{lost} | {cost['requests']:.0f} | {last} | {shown}"

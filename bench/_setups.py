@@ -1,0 +1,178 @@
+"""Flow set-ups through the controller (``pinning: reactive``), and a storm of packet-ins.
+
+Owns the rig: a client that opens connections nobody answers at a fixed rate, a primary that takes
+the packets, the product in between. Counted is what arrives: pins on the switch. In the storm far
+more flows come than the controller can set up; looked at are the queue of new flows and whether
+rounds of statistics still begin and end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import REPOSITORY, Report
+from bench._process import MeasuredController, resident_mib
+from bench._syns import DESTINATION, SOURCE
+from sncontroller.core.layout import Layout
+from sncontroller.lab.net import Host, Link
+from sncontroller.lab.ovs import PrivateOvs
+from sncontroller.lab.programs import LabError
+
+BRIDGE, MAC = "br0", "02:00:00:00:01:01"
+RATES, QUICK_RATES = (500, 1000, 2000, 4000), (1000,)
+SECONDS, QUICK_SECONDS = 3.0, 2.0
+STORM_RATE, STORM_S, QUICK_STORM_S = 20_000, 6.0, 3.0
+POLL_INTERVAL_S = 0.5
+_CALM_WITHIN_S = 12.0
+KEPT_UP = 0.98
+"""A rate was kept up when this share of the flows was set up while they came."""
+
+
+def measured(quick: bool, report: Report) -> dict[str, Any]:
+    """Rates one after the other, then the storm."""
+    with tempfile.TemporaryDirectory(prefix="sn-bench-") as directory:
+        path = Path(directory)
+        file = path / "sn.yaml"
+        file.write_text(yaml.safe_dump(_configuration()))
+        with (
+            PrivateOvs(path / "ovs") as ovs,
+            MeasuredController(path, file, None) as controller,
+        ):
+            ovs.add_bridge(BRIDGE, fail_mode="secure", controller=controller.endpoints.target)
+            ovs.ofctl("add-flow", BRIDGE, "priority=0,actions=NORMAL")
+            with (
+                Host(ovs, BRIDGE, "vm1", Link("10.0.0.99/24", mac=MAC)),
+                Host(ovs, BRIDGE, "cli1", Link(f"{SOURCE}/24")) as client,
+            ):
+                rig = _Rig(ovs, controller, client)
+                rig.settle()
+                rates = []
+                for rate in QUICK_RATES if quick else RATES:
+                    report(f"reactive: {rate} new flows per second")
+                    rates.append(rig.rate(rate, QUICK_SECONDS if quick else SECONDS))
+                report(f"packet-in storm: {STORM_RATE} per second")
+                storm = rig.storm(QUICK_STORM_S if quick else STORM_S)
+    kept = [each["set_up_per_s"] for each in rates if each["share"] >= KEPT_UP]
+    return {
+        "rates": rates,
+        "most_set_up_per_s": max(each["set_up_per_s"] for each in [*rates, storm]),
+        "kept_up_per_s": max(kept, default=0.0),
+        "storm": storm,
+    }
+
+
+def _configuration() -> dict[str, Any]:
+    group = {
+        "bridge": BRIDGE,
+        "match": {"address": DESTINATION, "ports": [80]},
+        "primary": {"port": "vm1", "mac": MAC},
+        "pinning": "reactive",
+        "pin": {"tcp_idle_s": 5, "fin_idle_s": 1},
+        "health": {"kind": "none"},
+        "scaling": {"policy": "manual", "min": 1, "max": 1, "nodes": 1},
+    }
+    return {
+        "controller": "bench",
+        "poll_interval_s": POLL_INTERVAL_S,
+        "groups": {"web": group},
+    }
+
+
+class _Rig:
+    """The three of them, at work."""
+
+    def __init__(self, ovs: PrivateOvs, controller: MeasuredController, client: Host) -> None:
+        self.ovs, self.controller, self.client = ovs, controller, client
+
+    def settle(self) -> None:
+        """Wait until the group is on the switch."""
+        said = self.controller.ask("settled", nodes=1, asked=1, within_s=20.0)
+        if not said["settled"]:
+            raise LabError(f"the group did not settle: {said}")
+
+    def rate(self, rate: int, seconds: float) -> dict[str, Any]:
+        """How many of the flows that come at this rate are set up."""
+        before = self._before()
+        sent = self._send(rate, seconds)
+        pins = self._pins()
+        after = self.controller.ask("counts")
+        self._calm()
+        return {
+            "offered_per_s": sent["sent"] / sent["took_s"],
+            "set_up_per_s": pins / sent["took_s"],
+            "share": pins / max(1, sent["sent"]),
+            "dropped": after["dropped"] - before["dropped"],
+            "core_share": (after["cpu_s"] - before["cpu_s"]) / (after["now_s"] - before["now_s"]),
+        }
+
+    def storm(self, seconds: float) -> dict[str, Any]:
+        """Far more than it can do."""
+        memory = resident_mib(self.controller.pid)
+        before = self._before()
+        sent = self._send(STORM_RATE, seconds)
+        asked = time.monotonic()
+        during = self.controller.ask("counts")
+        answered_s = time.monotonic() - asked
+        pins = self._pins()
+        ended = self._calm()
+        polls = [at for at, _ in during["polls"]]
+        gaps = [later - earlier for earlier, later in pairwise([before["now_s"], *polls])]
+        took = [done - at for at, done in during["polls"]]
+        return {
+            "offered_per_s": sent["sent"] / sent["took_s"],
+            "set_up_per_s": pins / sent["took_s"],
+            "longest_queue": during["longest_inbox"],
+            "queue_bound": during["bound"],
+            "dropped": during["dropped"] - before["dropped"],
+            "polls": len(polls),
+            "polls_due": sent["took_s"] / POLL_INTERVAL_S,
+            "longest_gap_s": max(gaps, default=seconds),
+            "slowest_poll_s": max(took, default=None),
+            "answer_s": answered_s,
+            "quiet_after_s": ended,
+            "errors": during["errors"],
+            "memory_mib": [memory, resident_mib(self.controller.pid)],
+        }
+
+    def _before(self) -> Any:
+        self.controller.ask("forget")
+        return self.controller.ask("counts")
+
+    def _send(self, rate: int, seconds: float) -> Any:
+        """What the sender says of itself."""
+        command = (sys.executable, "-m", "bench._syns", "eth0", MAC, str(rate), str(seconds))
+        sender = self.client.popen(
+            *command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        said, complaint = sender.communicate(timeout=seconds + 20)
+        if not said:
+            raise LabError(f"the sender failed: {complaint}")
+        return json.loads(said)
+
+    def _pins(self) -> int:
+        """Per-flow entries on the switch."""
+        said = self.ovs.ofctl("dump-aggregate", BRIDGE, f"table={Layout().pin_table}")
+        found = re.search(r"flow_count=(\d+)", said)
+        return int(found[1]) if found else 0
+
+    def _calm(self) -> float:
+        """Wait until what was queued is done, but not for ever, and remove the pins: how long."""
+        began, last = time.monotonic(), -1
+        while (pins := self.controller.ask("counts")["pins"]) != last:
+            last = pins
+            if time.monotonic() > began + _CALM_WITHIN_S:
+                break
+            time.sleep(0.3)
+        quiet_s = time.monotonic() - began
+        self.ovs.ofctl("del-flows", BRIDGE, f"table={Layout().pin_table}")
+        return quiet_s
