@@ -59,6 +59,7 @@ LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 NEW_FLOWS_AT_ONCE = 1024
 """Packet-ins of ``reactive`` pinning that may wait; beyond it they are dropped, and counted."""
+SHORTEST_PAUSE_S = 0.002
 _WARNINGS = frozenset(
     {
         Kind.FAILED,
@@ -162,6 +163,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             except Exception:
                 self.handler_errors += 1
                 LOG.exception("cannot handle %s", type(event).__name__)
+            hub.sleep(0)  # a switch that is not heard or answered in time disconnects
 
     def _keep_time(self) -> None:
         while True:
@@ -172,7 +174,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 self.handler_errors += 1
                 LOG.exception("cannot keep time")
                 due_s = now + 1
-            hub.sleep(max(0.01, due_s - time.time()))
+            hub.sleep(max(SHORTEST_PAUSE_S, due_s - time.time()))
 
     def _poll(self) -> None:
         while True:
@@ -198,6 +200,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             except Exception:
                 self.handler_errors += 1
                 LOG.exception("cannot carry out %s", type(command).__name__)
+            hub.sleep(0)
 
     def _carry_out(self, group: str, command: Command) -> None:
         """A switch that is gone is told when it is back."""

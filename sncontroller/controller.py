@@ -40,6 +40,9 @@ from sncontroller.core.state import Group, Node
 FIXED = ("id", "bridge", "match", "primary", "arp", "mode", "delivery", "pinning", "placement")
 """Fields of a group that cannot change while connections depend on them."""
 
+TICKED_AT_ONCE = 32
+"""Groups that one call of ``tick`` gives time to at most."""
+
 
 class Effects(Protocol):
     """Who carries commands out."""
@@ -90,7 +93,10 @@ class Controller:
                 self._switches.pop(event.datapath, None)
                 self._ports.pop(event.datapath, None)
             case PortSeen(datapath, port) if datapath in self._ports:
+                new = port.name not in self._ports[datapath]
                 self._ports[datapath][port.name] = port
+                for spec in self._awaiting(port) if new else ():
+                    self._introduce(spec, now)
             case PortGone(datapath, port) if datapath in self._ports:
                 self._ports[datapath].pop(port.name, None)
             case HypervisorResult(zone=zone, nodes=nodes) if zone in self.groups:
@@ -101,8 +107,13 @@ class Controller:
             self._step(zone, event, now)
 
     def tick(self, now: float) -> float:
-        """Give time to the groups that are due; when the next one is (seconds since the epoch)."""
-        while self._due and self._due[0][0] <= now:
+        """Give time to groups that are due; when the next one is (seconds since the epoch).
+
+        To a bounded number of them: where there are many, other work has its turn in between.
+        """
+        for _ in range(TICKED_AT_ONCE):
+            if not self._due or self._due[0][0] > now:
+                break
             _, zone = heapq.heappop(self._due)
             if zone in self.groups:
                 self._step(zone, Tick(), now)
@@ -197,11 +208,16 @@ class Controller:
             elif known is None and name in group.ports:
                 self._step(zone, PortGone(group.datapath, group.ports[name]), now)
 
+    def _awaiting(self, port: Port) -> tuple[GroupSpec, ...]:
+        """The groups that live where their primary's port is, which was nowhere until now."""
+        specs = (group.spec for group in self.groups.values() if not group.connected)
+        return tuple(s for s in specs if s.bridge is None and s.primary.port == port.name)
+
     def _introduce(self, spec: GroupSpec, now: float) -> None:
-        for switch in self._switches.values():
+        for known in tuple(self._switches.values()):
+            switch = replace(known, ports=tuple(self._ports[known.datapath].values()))
             if machine.located(spec, switch):
-                ports = tuple(self._ports[switch.datapath].values())
-                self._step(spec.zone, replace(switch, ports=ports), now)
+                self._step(spec.zone, switch, now)
 
     def _dismiss(self, spec: GroupSpec, now: float) -> None:
         """A removed group drains to its primary; then its entries go."""

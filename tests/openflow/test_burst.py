@@ -43,7 +43,7 @@ def ask(switch: Switch, number: int) -> None:
     """The controller's answer to a new flow."""
     flow = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000 + number, 80)
     pin = plan.pin(group_spec(pinning="reactive"), flow, Index(2), Layout())
-    switch.add_pin(AddPin(1, pin, False, 9, bytes(60)))
+    switch.add_pin(AddPin(1, pin, (), 9, bytes(60), 0))
 
 
 def test_a_burst_of_new_flows_loses_none() -> None:

@@ -75,6 +75,20 @@ def test_each_group_gets_its_own_table(controller: Controller, effects: Effects)
         assert apply.desired.groups
 
 
+def test_a_primary_that_is_plugged_in_later_starts_its_group(effects: Effects) -> None:
+    """The group lives where its primary's port appears, whenever that is, and once."""
+    controller = Controller(parse(TWO), effects, 100.0)
+    controller.handle(ev.SwitchUp(7, "br0", PORTS[:1], {}), 100.0)
+    controller.handle(ev.SwitchUp(8, "br1", (), {}), 100.0)
+    assert not effects.applied("dns")
+    controller.handle(ev.PortSeen(8, PORTS[1]), 101.0)
+    (apply,) = effects.applied("dns")
+    assert apply.datapath == 8
+    assert apply.desired.groups
+    controller.handle(ev.PortSeen(8, PORTS[1]), 102.0)
+    assert len(effects.applied("dns")) == 1
+
+
 def test_a_port_event_reaches_only_the_group_it_concerns(
     controller: Controller, effects: Effects
 ) -> None:
