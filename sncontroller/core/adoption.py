@@ -15,7 +15,7 @@ from sncontroller.core.events import Kind, Port
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
 from sncontroller.core.lifecycle import State, Trigger
-from sncontroller.core.plan import FAILED_NOTE, NOT_NEW_TCP, Older
+from sncontroller.core.plan import ARP_REQUEST, FAILED_NOTE, NOT_NEW_TCP, Older
 from sncontroller.core.scaling import Memory
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
@@ -101,10 +101,20 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
     turn.change(
         slots=slots if all(Index(s) in turn.group.nodes for s in slots) else (),
         weights={},
+        primary=_heir(turn, installed),
         older=Older.PRIMARY if _adopting(installed) else Older.SLOTS,
     )
     count = len(turn.group.serving)
     turn.log(Kind.SWITCH_UP, None, f"took up {count} serving nodes as the switch has them")
+
+
+def _heir(turn: Turn, installed: Table) -> Index:
+    """Who stands for the address: somebody else than its owner, if the switch answers for it."""
+    spec = turn.group.spec
+    asked = (flow.match for flow in installed.flows.values() if flow.match["arp_op"] == ARP_REQUEST)
+    answered = any(match["arp_tpa"] == spec.address for match in asked)
+    others = [node.index for node in turn.group.serving if node.index != PRIMARY_INDEX]
+    return min(others) if answered and others and spec.arp == "primary" else PRIMARY_INDEX
 
 
 def _recover_failed(turn: Turn, installed: Table) -> None:

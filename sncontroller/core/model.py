@@ -124,6 +124,8 @@ class PrimarySpec(Spec):
     """Its hardware address; asked for by ARP through its port when absent."""
     address: IPv4Address | None = None
     """Its own address, where that is not the group's."""
+    preempt: bool = True
+    """Whether it is the primary again when it comes back, or joins as a secondary."""
 
     @model_validator(mode="after")
     def _named(self) -> PrimarySpec:

@@ -248,10 +248,11 @@ def _promote(turn: Turn) -> None:
     if first is None or first.mac is None:
         return
     serving = [node.index for node in group.serving]
-    if first.deliverable or not serving:
-        heir = PRIMARY_INDEX if first.deliverable else group.primary
+    stays = group.primary != PRIMARY_INDEX and group.primary in serving
+    if first.deliverable and not (stays and not group.spec.primary.preempt):
+        heir = PRIMARY_INDEX
     else:
-        heir = group.primary if group.primary in serving else min(serving)
+        heir = group.primary if stays or not serving else min(serving)
     if heir != group.primary:
         was = group.nodes.get(group.primary)
         turn.change(primary=heir)
@@ -278,6 +279,11 @@ def _assign(turn: Turn) -> None:
     turn.change(slots=table, weights=weights, balance=memory, slots_moved=group.slots_moved + moved)
 
 
+def _stands(turn: Turn, first: Node) -> bool:
+    """Whether the configured primary itself answers for the address."""
+    return first.deliverable and turn.group.primary == PRIMARY_INDEX
+
+
 def _view(turn: Turn) -> View:
     group = turn.group
     known = (n for n in group.nodes.values() if n.port is not None and n.mac is not None)
@@ -300,7 +306,7 @@ def _view(turn: Turn) -> View:
         primary=group.primary,
         primary_mac=None if first is None else first.mac,
         primary_port=None if first is None or first.port is None else first.port.number,
-        primary_serves=first is not None and (first.deliverable or first.mac is None),
+        primary_serves=first is not None and (_stands(turn, first) or first.mac is None),
         ingress=group.ingress,
         older=group.older,
     )

@@ -17,6 +17,7 @@ from sncontroller.core.group import located
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Index, node_mac, port_name
 from sncontroller.core.lifecycle import State
+from sncontroller.core.model import PrimarySpec
 from sncontroller.core.plan import Older
 from sncontroller.core.scaling import ManualSpec
 from tests.unit.world import World, configured, up
@@ -142,6 +143,26 @@ def test_the_primary_dies_and_the_address_lives_on() -> None:
     assert any("02:00:00:00:00:01" in repr(flow.actions) for flow in answers)
     world.link("vm1", up=True).wait(1)
     assert world.group.primary == 1
+    assert world.consistent()
+
+
+@pytest.mark.parametrize("arp", ["primary", "switch"])
+def test_a_primary_that_does_not_preempt_joins_as_a_secondary(arp: str) -> None:
+    """It gets flows again, another stands for the address, and a restart changes nothing of it."""
+    primary = {"port": "vm1", "mac": "02:00:00:00:00:01", "preempt": False}
+    world = up(primary=PrimarySpec.model_validate(primary), arp=arp).scale(2)
+    world.link("vm1", up=False)
+    heir = world.group.primary
+    world.link("vm1", up=True).wait(1)
+    assert world.states()[1] is State.ACTIVE
+    assert 1 in world.owners()
+    assert world.group.primary == heir != 1
+    answers = [f for f in world.installed.flows.values() if f.match["arp_tpa"] == "10.0.0.10"]
+    assert answers
+    world.restarted()
+    assert world.group.primary == (heir if arp == "primary" else 1)
+    world.link(port_name(world.spec.zone, heir), up=False).wait(1)
+    assert world.group.primary != heir
     assert world.consistent()
 
 

@@ -37,9 +37,11 @@ from sncontroller.core.plan.compilation import (
     to_node,
 )
 from sncontroller.core.plan.own_tables import FAILED_NOTE
+from sncontroller.core.plan.shared_table import ARP_REQUEST
 from sncontroller.core.plan.view import Older, PlanNode, View
 
 __all__ = [
+    "ARP_REQUEST",
     "FAILED_NOTE",
     "NEW_TCP",
     "NOT_NEW_TCP",

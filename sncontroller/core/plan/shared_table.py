@@ -25,7 +25,7 @@ from sncontroller.core.entries import (
     ToController,
     match,
 )
-from sncontroller.core.layout import Index, Kind
+from sncontroller.core.layout import PRIMARY_INDEX, Index, Kind
 from sncontroller.core.plan.compilation import (
     ETH_ARP,
     ETH_IP,
@@ -162,9 +162,12 @@ def address_answers(c: Compilation) -> Iterator[FlowEntry]:
 
 
 def _guards(c: Compilation) -> Iterator[FlowEntry]:
-    """A node that is not the address's owner must not teach it to anybody."""
+    """A node that is not the address's owner must not teach it to anybody.
+
+    The configured primary may: it names the hardware address that the switch names in its place.
+    """
     for node in c.view.nodes:
-        if c.spec.arp == "switch" or node.index != c.view.primary:
+        if c.spec.arp == "switch" or node.index != PRIMARY_INDEX or not node.delivers:
             said: Fields = {"in_port": node.port, "eth_type": ETH_ARP, "arp_spa": c.spec.address}
             yield c.entry(Kind.SERVICE, match(**said, **_own(c)), (), node.index, above=_ADDRESS)
 
