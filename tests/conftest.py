@@ -7,9 +7,12 @@ the order of the command line, so that no lab can take the network away under th
 
 from __future__ import annotations
 
+import http.client
+import http.server
 import os
 import signal
 import socket
+import urllib.request
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
@@ -25,6 +28,10 @@ NETWORK: Final = os.readlink("/proc/self/ns/net")
 configuration.set_hypothesis_home_dir(HERE.parent / "build" / "hypothesis")
 settings.register_profile("sncontroller", deadline=None)
 settings.load_profile("sncontroller")
+
+# Eventlet leaves its own sockets in the modules that it is the first to import; tests of the
+# controller's parts import it into this process, which has no green threads.
+GREEN_UNLESS_FIRST: Final = (http.client, http.server, urllib.request)
 
 # a shell's background job ignores these, and so would every process that a test starts
 signal.signal(signal.SIGINT, signal.default_int_handler)
