@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ryu.controller import ofp_event
-from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3 as ofp
 from ryu.ofproto import ofproto_v1_3_parser as ryu_parser
 
@@ -266,6 +265,8 @@ class Switch:
         the sender cannot get rid of then is a slow switch.
         """
         if self._wire.congested:
+            from ryu.lib import hub  # eventlet changes modules that it is the first to import
+
             hub.sleep(0)
         if not self._wire.congested:
             self._wire.send(*messages)

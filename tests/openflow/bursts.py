@@ -1,7 +1,7 @@
 """Many new flows at once, through Ryu's bounded send queue and its sender's green thread.
 
 A process of its own, because green threads take the thread over that they run in. It prints how
-many messages left, and how many wait where nobody takes any.
+many messages were sent and left, and for how many there was room and wait where nobody takes any.
 """
 
 from __future__ import annotations
@@ -74,4 +74,4 @@ def stuck() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps([burst(), stuck()]))
+    print(json.dumps({"sent": BURST, "left": burst(), "room": RYU_QUEUE, "waiting": stuck()}))
