@@ -92,8 +92,9 @@ def test_a_first_packet_goes_to_the_controller_as_it_came(
     """Where the classification wrote over its destination that is put back: it comes again."""
     spec, nodes = group_spec(pinning="reactive"), (PRIMARY,)
     view = plan.View(nodes, (Index(1),) * 256, Index(1), mac)
-    (asking,) = of_kind(plan.desired(spec, view, Layout(onward=onward)), Kind.SELECT)
-    assert asking.actions == first
+    asking = of_kind(plan.desired(spec, view, Layout(onward=onward)), Kind.SELECT)
+    assert {flow.match["tcp_flags"] for flow in asking} == {plan.NEW_TCP, None}
+    assert {flow.actions for flow in asking} == {first}
 
 
 # The address -------------------------------------------------------------------------------------
