@@ -127,6 +127,7 @@ def test_a_group_scales_by_what_an_exporter_reports(tmp_path: Path) -> None:
         lab.until(lambda: lab.node(PRIMARY)["signals"]["busy"] is None, "it is still known")
         lab.say(0.1)
         lab.until(lambda: lab.node("web-2")["signals"]["busy"] == 0.1, "one late, all late")
+        lab.until(lambda: lab.events("report", PRIMARY), "nobody is told")
         (said,) = lab.events("report", PRIMARY)
         time.sleep(2)
         assert lab.serving() == {PRIMARY, "web-2"}
