@@ -2,7 +2,8 @@
 
 Tests of the data plane and of labs move this process into a network namespace of its own, for good
 (``sncontroller.lab.isolation``). Those that stay on the machine's own loopback come first, whatever
-the order of the command line, so that no lab can take the network away under them.
+the order of the command line, so that no lab can take the network away under them: also where files
+are shared out to several processes, each of which gets its files in this order.
 """
 
 from __future__ import annotations
