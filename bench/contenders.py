@@ -176,7 +176,8 @@ class OvnBalancer(Contender):
     @property
     def pids(self) -> tuple[int, ...]:
         """northd and ovn-controller."""
-        return self._ovn.pids if self._ovn else ()
+        pids = self._ovn.pids if self._ovn else {}
+        return tuple(pid for name, pid in pids.items() if name != "ovsdb-server")
 
     def _start(self) -> None:
         if self._ovn is None:
@@ -197,7 +198,7 @@ class OvnBalancer(Contender):
     def _network(self, ovn: Ovn) -> None:
         hosts = (self.field.client, *self.field.backends)
         ovn.add_switch("ls0", {host.name: (str(host.link.mac), host.ip) for host in hosts})
-        ovn.add_router("lr0", "ls0", "02:00:00:00:00:fe", "10.0.0.1/24")
+        ovn.add_router("lr0", {"ls0": ("02:00:00:00:00:fe", "10.0.0.1/24")})
         ovn.add_balancer("lb0", "ls0", f"{ROUTED}:80", [f"{address}:80" for address in BACKENDS])
 
 

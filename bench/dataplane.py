@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import SCRATCH, Report, Section, pins
-from bench.contenders import Contender, contenders
+from bench.contenders import PINNINGS, Contender, contenders
 from bench.field import BACKENDS, Field
 from bench.targets import Target, target
 from bench.turns import Rounds, Spans, Turn, ratio, summary, turn
@@ -289,7 +289,18 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def plot(section: Section, directory: Path) -> list[Path]:
-    """Draw the rates."""
-    from bench.plots import draw_rates
+    """Both rates of each contender as bars, the spread as whiskers; ours are dark."""
+    from bench.plots import pair
 
-    return [draw_rates(dict(_measured(section)), directory / "dataplane.png")]
+    path = directory / "dataplane.png"
+    found = dict(reversed(list(_measured(section))))
+    colours = ["#08519c" if name in PINNINGS else "#9ecae1" for name in found]
+    with pair(path) as both:
+        for axes, what in zip(both, ("new_connections", "keepalive_requests"), strict=True):
+            values = [each[f"{what}_per_s"] for each in found.values()]
+            spreads = [each[f"{what}_per_s_spread"] for each in found.values()]
+            below = [value - low for value, (low, _) in zip(values, spreads, strict=True)]
+            above = [high - value for value, (_, high) in zip(values, spreads, strict=True)]
+            axes.barh(list(found), values, xerr=(below, above), color=colours, ecolor="#636363")
+            axes.set_xlabel(f"{what.replace('_', ' ')} per second")
+    return [path]

@@ -17,10 +17,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from bench._seen import Clients
+from bench.clients import Clients
 from sncontroller.lab.namespaces import namespace_pids
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs
@@ -66,12 +65,7 @@ class Contender(ABC):
             self.stack = self.stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stack.close()
 
     # what differs
@@ -105,6 +99,11 @@ class Contender(ABC):
                 if any(visit.node == wanted for visit in clients.finish().visits):
                     return
         raise LabError(f"{self.title}: {wanted} did not come back")
+
+    def answers(self) -> bool:
+        """Whether the client is answered now."""
+        command = ("curl", "-s", "-m", "1", f"http://{ADDRESS}/ping")
+        return "pong" in self.client.run(*command, check=False).stdout
 
     # faults
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from bench._stage import ADDRESS, MOST_NODES, Contender, fetched, node_name, until
+from bench.disruption.stage import ADDRESS, MOST_NODES, Contender, fetched, node_name, until
 from sncontroller.lab.controller import Controller, Endpoints
 from sncontroller.lab.net import Link
 
