@@ -1,4 +1,4 @@
-"""``python bench/syns.py INTERFACE ADDRESS MAC COUNT RATE_PER_S [WITHIN_S]``: SYNs of many flows.
+"""``python syns.py INTERFACE ADDRESS MAC COUNT RATE_PER_S [WITHIN_S]``: SYNs of many flows.
 
 A process of its own that runs in the client's namespace and writes frames to its interface. Flow
 number n comes from ``10.64.0.0`` and an address and a port that follow from n; nobody answers, so

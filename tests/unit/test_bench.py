@@ -19,7 +19,6 @@ from bench import (
     LIMIT_S,
     PARTS,
     __main__,
-    client,
     controlplane,
     counters,
     dataplane,
@@ -29,13 +28,13 @@ from bench import (
     results,
     syns,
     targets,
-    turns,
 )
 from bench.attempts import NOT_MEASURED, Attempts, missing
-from bench.client import Rate, Visits
 from bench.counters import Datapath
+from bench.dataplane import client, turns
+from bench.dataplane.client import Rate, Visits
+from bench.dataplane.turns import Load, Turn
 from bench.results import Results
-from bench.turns import Load, Turn
 from sncontroller.lab.programs import LabError
 
 PMD_STATS = """\

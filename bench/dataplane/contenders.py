@@ -21,7 +21,7 @@ from typing import Any, Final
 import yaml
 
 from bench.counters import tree
-from bench.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, Field
+from bench.dataplane.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, Field
 from bench.ovn import Ovn
 from sncontroller.lab.child import Child
 from sncontroller.lab.controller import Controller, Endpoints
@@ -265,7 +265,7 @@ class NginxStream(Proxy):
 
 
 class Textbook(Contender):
-    """The reactive load balancer that everybody writes first: ``bench/textbook.py``."""
+    """The reactive load balancer that everybody writes first: ``bench/dataplane/textbook.py``."""
 
     def __init__(self, name: str, field: Field) -> None:
         super().__init__(name, field)

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench import Report, client, syns
-from bench.contenders import ZONE, Ours
+from bench import Report, syns
 from bench.counters import cpu_s, flow_entries, memory_mib
-from bench.field import BRIDGE, SERVICE, Field
+from bench.dataplane import client
+from bench.dataplane.contenders import ZONE, Ours
+from bench.dataplane.field import BRIDGE, SERVICE, Field
 from sncontroller.core import layout as at
 from sncontroller.core.layout import Index, Kind, Layout
 from sncontroller.lab.net import INNER

@@ -1,5 +1,11 @@
 """The data plane: rates, latency and the switch's work, ours beside what users would compare.
 
+    turns         one turn of one contender, and what all turns say together
+    contenders    how each contender is set up; textbook.py is the reactive one everybody writes
+    field         the switch, the client, the backends: the same for each contender
+    client        wrk for rates (client.lua), visits.py for latency
+    pins          the same beside many pinned flows
+
 Owns the order of the rounds, the targets and how the section is shown.
 """
 
@@ -13,11 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench import SCRATCH, Report, Section, pins
-from bench.contenders import PINNINGS, Contender, contenders
-from bench.field import BACKENDS, Field
+from bench import SCRATCH, Report, Section
+from bench.dataplane import pins
+from bench.dataplane.contenders import PINNINGS, Contender, contenders
+from bench.dataplane.field import BACKENDS, Field
+from bench.dataplane.turns import Rounds, Spans, Turn, ratio, summary, turn
 from bench.targets import Target, target
-from bench.turns import Rounds, Spans, Turn, ratio, summary, turn
 from sncontroller.lab.programs import LabError
 
 ROUNDS: Final = 5
