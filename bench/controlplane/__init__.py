@@ -212,6 +212,8 @@ def _storm(storm: dict[str, Any]) -> str:
 def readme(section: Section) -> str:
     """The README's rows, and a sentence on elasticity."""
     lines = [
+        "The controller by the number of groups and nodes, beside ovn-northd with ovn-controller:",
+        "",
         "| groups x nodes | one node's change, decision to barrier | OVN "
         "| pushed to an empty switch | OVN | of a core at one poll per second |",
         "|---|---:|---:|---:|---:|---:|",

@@ -86,8 +86,10 @@ def table(section: Section) -> str:
 def readme(section: Section) -> str:
     """The README's rows."""
     lines = [
-        "| | connections broken, moved or failed by scale events "
-        "| requests lost by a node whose link goes down | that falls silent | that hangs |",
+        "Connections broken, moved or refused while backends are taken out and put back, and "
+        "requests lost when one dies:",
+        "",
+        "| | scale events | its link goes down | it falls silent | its service hangs |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, contender in CONTENDERS.items():
