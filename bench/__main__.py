@@ -22,7 +22,7 @@ import click
 
 from bench import LIMIT_S, PARTS, RESULTS, SCRATCH, part, results
 from bench.attempts import missing
-from bench.machine import described, load_average, machine
+from bench.machine import described, load_average, machine, require_programs
 from bench.results import Results
 from sncontroller.lab import guard
 from sncontroller.lab.isolation import isolate
@@ -38,7 +38,7 @@ class Overtime(BaseException):
 
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
-@click.option("--quick", is_flag=True, help="Two minutes: a try-out, whose figures are rough.")
+@click.option("--quick", is_flag=True, help="A few minutes: a try-out, whose figures are rough.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -49,6 +49,7 @@ def main(parts: tuple[str, ...], quick: bool, output: Path | None) -> None:
     directory = output or (SCRATCH if quick else RESULTS)
     try:
         require_root("the benchmark")
+        require_programs()
         guard.listen()
         guard.mark()
         isolate()
