@@ -24,8 +24,8 @@ Section: TypeAlias = dict[str, Any]
 """What a part found, as JSON: its key in the results file is the part's name."""
 
 LIMIT_S = {"dataplane": 600.0, "disruption": 300.0, "controlplane": 500.0}
-"""A part that is not done by then hangs, and is ended. Each ends by itself long before, with what it
-has: see their ``BUDGET_S``."""
+"""A part that is not done by then hangs, and is ended. Before that each ends by itself, with what
+it has: see their ``BUDGET_S``."""
 PARTS = tuple(LIMIT_S)
 """In the order in which they run."""
 REPOSITORY = Path(__file__).parents[1]
