@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
+from bench.waiting import until
 from sncontroller.lab.child import Child
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.programs import LabError, MissingError, program
@@ -127,11 +127,12 @@ class Ovn:
 
         Raises ``LabError``.
         """
-        deadline = time.monotonic() + READY_WITHIN_S
-        while self.sbctl("--bare", "--columns=up", "list", "port_binding").count("true") < count:
-            if time.monotonic() > deadline:
-                raise LabError(f"OVN does not bring its ports up: {self.sbctl('show')}")
-            time.sleep(0.05)
+        up = ("--bare", "--columns=up", "list", "port_binding")
+        until(
+            lambda: self.sbctl(*up).count("true") >= count,
+            lambda: f"OVN does not bring its ports up: {self.sbctl('show')}",
+            READY_WITHIN_S,
+        )
         self.sync()
 
     # what is wanted
@@ -229,9 +230,8 @@ def _run(*command: str) -> str:
 
 
 def _await(ready: Callable[[], bool], child: Child) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while not ready():
+    def holds() -> bool:
         child.expect_running()
-        if time.monotonic() > deadline:
-            raise LabError(f"{child.name} does not start: {child.last_words()}")
-        time.sleep(0.02)
+        return ready()
+
+    until(holds, lambda: f"{child.name} does not start: {child.last_words()}", READY_WITHIN_S)

@@ -22,7 +22,8 @@ import yaml
 from bench import REPOSITORY, Section
 from bench.attempts import NOT_MEASURED, Attempts
 from bench.clients import Clients, Seen
-from bench.disruption.stage import ADDRESS, SERVICE, fetched, node_name, until
+from bench.disruption.stage import ADDRESS, SERVICE, node_name
+from bench.waiting import fetched, until
 from sncontroller.core.hypervisor import Owner
 from sncontroller.hypervisors import base
 from sncontroller.lab.controller import Controller, Endpoints

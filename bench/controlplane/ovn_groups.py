@@ -17,6 +17,7 @@ from bench import Section
 from bench.controlplane.groups import BRIDGE, address
 from bench.counters import flow_entries, memory_mib
 from bench.ovn import Ovn
+from bench.waiting import until
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.programs import LabError
 
@@ -105,10 +106,8 @@ class _Rig:
         """The switch daemon comes back with nothing; ovn-controller goes on."""
         self.ovs.restart_vswitchd()
         began = time.monotonic()
-        while self._counted() < wanted:
-            if time.monotonic() > began + _WITHIN_S:
-                raise LabError("ovn-controller did not install its flows again")
-            time.sleep(0.05)
+        again = "ovn-controller did not install its flows again"
+        until(lambda: self._counted() >= wanted, again, _WITHIN_S)
         return time.monotonic() - began
 
     def _restarted(self) -> float:

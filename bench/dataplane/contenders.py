@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,10 +21,11 @@ import yaml
 from bench.counters import tree
 from bench.dataplane.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, Field
 from bench.ovn import Ovn
+from bench.waiting import fetched, until
 from sncontroller.lab.child import Child
 from sncontroller.lab.controller import Controller, Endpoints
 from sncontroller.lab.namespaces import end_processes, namespace_pids
-from sncontroller.lab.programs import LabError, program
+from sncontroller.lab.programs import program
 
 __all__ = ["Contender", "contenders"]
 
@@ -115,30 +114,25 @@ class Ours(Contender):
         self._controller.start()
         ovs.set_controller(BRIDGE, self._endpoints.target)
         self.field.forward()
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not self._serves():
-            self._controller.expect_running()
-            if time.monotonic() > deadline:
-                raise LabError(f"{self.name}: not all nodes serve: {self._status()}")
-            time.sleep(0.1)
+        unready = f"{self.name}: not all nodes serve:"
+        until(self._serves, lambda: f"{unready} {self._status()}", READY_WITHIN_S)
 
     def _stop(self) -> None:
         self._controller.stop()
 
     def _serves(self) -> bool:
+        self._controller.expect_running()
         status = self._status()
         nodes = status["nodes"] if status else ()
         serving = [node for node in nodes if node["state"] == "active" and node["slots"] > 0]
         return bool(status) and len(serving) == len(BACKENDS) and bool(status["live"])
 
     def _status(self) -> dict[str, Any]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{self._endpoints.rest}/v1/status", timeout=2) as answer:
-                found: dict[str, Any] = json.load(answer)["groups"][0]
-                return found
+            found: dict[str, Any] = fetched(f"{self._endpoints.rest}/v1/status")["groups"][0]
         except OSError:
             return {}
+        return found
 
     def _config(self) -> dict[str, Any]:
         nodes = [

@@ -7,7 +7,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from bench.disruption.stage import ADDRESS, Contender, node_name, until
+from bench.disruption.stage import ADDRESS, Contender, node_name
+from bench.waiting import until
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.programs import program
 

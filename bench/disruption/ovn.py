@@ -7,7 +7,8 @@ to the backends' switch.
 from __future__ import annotations
 
 from bench import ovn
-from bench.disruption.stage import ADDRESS, MOST_NODES, Contender, until
+from bench.disruption.stage import ADDRESS, MOST_NODES, Contender
+from bench.waiting import until
 from sncontroller.lab.net import Host, Link
 
 SHORTEST_INTERVAL_S = 1

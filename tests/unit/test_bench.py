@@ -35,6 +35,7 @@ from bench.dataplane import client, turns
 from bench.dataplane.client import Rate, Visits
 from bench.dataplane.turns import Load, Turn
 from bench.results import Results
+from bench.waiting import until
 from sncontroller.lab.programs import LabError
 
 PMD_STATS = """\
@@ -170,6 +171,15 @@ def test_one_measurement_that_fails_leaves_the_others() -> None:
     assert found == {"a": {NOT_MEASURED: "it broke"}, "b": [{"x": 1}]}
     assert list(missing(found)) == ["a: it broke"]
     assert said == ["first", "first: not measured: it broke\nand said more", "second"]
+
+
+def test_waiting_ends_when_it_holds_or_with_the_reason() -> None:
+    """What is said at the end is found out at the end."""
+    looked = iter([False, False, True])
+    until(lambda: next(looked), "never")
+    assert list(looked) == []
+    with pytest.raises(LabError, match="the second of 2"):
+        until(lambda: False, lambda: "the second of 2", 0.0)
 
 
 def test_a_part_that_fails_leaves_the_results_of_others(
