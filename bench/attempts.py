@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +35,9 @@ class Attempts:
             return measure()
         except (LabError, OSError, subprocess.SubprocessError) as error:
             return self._failed(what, str(error) or type(error).__name__)
+        except Exception as error:  # a mistake of ours: it must be seen, and cost no other figures
+            self._report(traceback.format_exc())
+            return self._failed(what, repr(error))
 
     def _failed(self, what: str, why: str) -> Section:
         self._report(f"{what}: not measured: {why}")

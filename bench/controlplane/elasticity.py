@@ -32,7 +32,7 @@ from sncontroller.lab.isolation import isolate
 from sncontroller.lab.libvirtd import PrivateLibvirt
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs
-from sncontroller.lab.programs import program, run_script
+from sncontroller.lab.programs import LabError, program, run_script
 
 BRIDGE, GROUP, OWNER = "br0", "web", "bench"
 ROUNDS = {"netns": 3, "libvirt": 2}
@@ -132,13 +132,14 @@ class _Rig:
         return self._times(seen, stepped_s, new)
 
     def _times(self, seen: Seen, stepped_s: float, new: str) -> dict[str, Any]:
-        decided_s = self._event("wanted", None)["time_s"]
-        first_s = seen.first_answer_s(new)
+        decided_s, first_s = self._at_s("wanted", None), seen.first_answer_s(new)
+        if first_s is None:
+            raise LabError(f"{new} takes flows and got none")
         return {
             "decision_s": decided_s - stepped_s,
-            "created_s": self._event("started", new)["time_s"] - decided_s,
-            "in_rotation_s": self._event("active", new)["time_s"] - decided_s,
-            "first_flow_s": None if first_s is None else first_s - decided_s,
+            "created_s": self._at_s("started", new) - decided_s,
+            "in_rotation_s": self._at_s("active", new) - decided_s,
+            "first_flow_s": first_s - decided_s,
             "visits": len(seen.visits),
             "failed": len(seen.failed),
             "reason": self._event("wanted", None)["reason"],
@@ -160,6 +161,12 @@ class _Rig:
         except OSError:
             return False
         return bool(group["live"]) and any(node["state"] == "active" for node in group["nodes"])
+
+    def _at_s(self, kind: str, node: str | None) -> float:
+        event = self._event(kind, node)
+        if event is None:
+            raise LabError(f"the controller's log has no {kind}")
+        return float(event["time_s"])
 
     def _event(self, kind: str, node: str | None) -> Any:
         """The first entry of the log of that kind; ``None`` when there is none."""

@@ -170,7 +170,10 @@ def test_one_measurement_that_fails_leaves_the_others() -> None:
     found = {"a": attempts.made("first", fails), "b": [attempts.made("second", lambda: {"x": 1})]}
     assert found == {"a": {NOT_MEASURED: "it broke"}, "b": [{"x": 1}]}
     assert list(missing(found)) == ["a: it broke"]
-    assert said == ["first", "first: not measured: it broke\nand said more", "second"]
+    mistaken = attempts.made("third", lambda: found["c"])
+    assert mistaken == {NOT_MEASURED: "KeyError('c')"}
+    assert said[:3] == ["first", "first: not measured: it broke\nand said more", "second"]
+    assert any("Traceback" in line for line in said[3:])
 
 
 def test_waiting_ends_when_it_holds_or_with_the_reason() -> None:
