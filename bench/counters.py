@@ -64,11 +64,13 @@ def parsed_datapath_flows(text: str) -> int:
 
 def openflow_entries(ovs: PrivateOvs, bridge: str) -> int:
     """Flow entries and group entries on the bridge now."""
-    said = ovs.ofctl("dump-aggregate", bridge)
-    found = re.search(r"flow_count=(\d+)", said)
-    return (int(found.group(1)) if found else 0) + ovs.ofctl("dump-groups", bridge).count(
-        "group_id="
-    )
+    return flow_entries(ovs, bridge) + ovs.ofctl("dump-groups", bridge).count("group_id=")
+
+
+def flow_entries(ovs: PrivateOvs, bridge: str, *match: str) -> int:
+    """Flow entries on the bridge now, those that match (``table=2``) or all of them."""
+    found = re.search(r"flow_count=(\d+)", ovs.ofctl("dump-aggregate", bridge, *match))
+    return int(found.group(1)) if found else 0
 
 
 def cpu_s(pids: Iterable[int]) -> float:

@@ -36,6 +36,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def require_programs() -> None:
+    """Raises ``MissingError`` when something that is measured, or measures, is not installed."""
+    for name, _ in _VERSIONS.values():
+        program(name)
+
+
 def load_average() -> float:
     """The last minute's; near 0 on a machine that has nothing else to do."""
     return round(os.getloadavg()[0], 2)

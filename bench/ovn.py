@@ -1,123 +1,138 @@
 """A private OVN: both databases, northd and, when wanted, ovn-controller on a private switch.
 
 Owns these processes, their sockets and logs in one directory, started from Debian's packages
-without their services. ovn-controller programs whichever bridge it is told.
+without their services. They never speak to the machine's own OVN or Open vSwitch, and end with this
+process. ovn-controller programs whichever bridge it is told.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
-import time
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
+from bench.waiting import until
 from sncontroller.lab.child import Child
 from sncontroller.lab.ovs import PrivateOvs
-from sncontroller.lab.programs import LabError, program, run_script
+from sncontroller.lab.programs import LabError, MissingError, program
 
 SCHEMAS: Final = Path("/usr/share/ovn")
 READY_WITHIN_S: Final = 20.0
-COMMAND_TIMEOUT_S: Final = 60
-_CHASSIS = "bench"
-_QUIET = ("-vconsole:emer", "-vsyslog:off")
+_CHASSIS: Final = "bench"
+_QUIET: Final = ("-vconsole:warn", "-vsyslog:off")
+_PROGRAMS: Final = ("ovn-northd", "ovn-controller", "ovn-nbctl", "ovn-sbctl", "ovsdb-tool")
+_DIRECTORIES: Final = ("OVN_RUNDIR", "OVN_DBDIR", "OVN_LOGDIR", "OVN_SYSCONFDIR")
 
 
 class Ovn:
     """Databases and northd run while this context is entered."""
 
-    def __init__(self, directory: Path) -> None:
-        """``directory`` keeps databases, sockets and logs; older ones are replaced."""
+    def __init__(self, directory: Path, patience_s: int = 30) -> None:
+        """``directory`` keeps databases, sockets and logs; older ones are replaced.
+
+        No command is waited for any longer than ``patience_s``.
+        """
         self._directory = directory.absolute()
+        self._patience_s = patience_s
         self._stack = ExitStack()
-        self._northd: Child | None = None
-        self._controller: Child | None = None
+        self._children: dict[str, Child] = {}
         self._rundir = self._directory
+        """Where ovn-controller's control socket is: beside its switch's."""
 
     def __enter__(self) -> Self:
+        for name in _PROGRAMS:
+            program(name)
+        if not SCHEMAS.exists():
+            raise MissingError(f"no OVN schemas in {SCHEMAS} (Debian: ovn-common)")
         with ExitStack() as stack:
-            self._start(stack)
+            stack.callback(self._end)
+            self._start_databases()
+            remotes = (f"--ovnnb-db={self.db}", f"--ovnsb-db={self.db}")
+            self._daemon("ovn-northd", *remotes, environment=self._environment())
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop_controller()
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
-        self._northd = None
 
     @property
-    def pids(self) -> tuple[int, ...]:
-        """northd and ovn-controller, those that run."""
-        return tuple(child.pid for child in (self._northd, self._controller) if child is not None)
+    def db(self) -> str:
+        """The remote of both databases."""
+        return f"unix:{self._directory}/ovn.sock"
 
     @property
-    def northbound(self) -> str:
-        """The remote of the northbound database."""
-        return f"unix:{self._directory}/nb.sock"
-
-    @property
-    def southbound(self) -> str:
-        """The remote of the southbound database."""
-        return f"unix:{self._directory}/sb.sock"
+    def pids(self) -> Mapping[str, int]:
+        """``ovsdb-server``, ``ovn-northd`` and ``ovn-controller``, those that run."""
+        return {name: child.pid for name, child in self._children.items() if child.running}
 
     def nbctl(self, *arguments: str) -> str:
         """Output of ``ovn-nbctl``. Raises ``LabError`` with what it said."""
-        return self._ctl("ovn-nbctl", self.northbound, *arguments)
+        return self._ctl("ovn-nbctl", *arguments)
 
     def sbctl(self, *arguments: str) -> str:
         """Output of ``ovn-sbctl``. Raises ``LabError`` with what it said."""
-        return self._ctl("ovn-sbctl", self.southbound, *arguments)
+        return self._ctl("ovn-sbctl", *arguments)
 
     def start_controller(self, ovs: PrivateOvs, bridge: str) -> None:
-        """Start ovn-controller on this bridge; returns when all that is wanted is installed."""
+        """Start ovn-controller on this bridge; returns when all that is wanted is installed.
+
+        It asks nobody whether he is still there: who is busy with a thousand groups answers late.
+        """
         settings = {
             "system-id": _CHASSIS,
-            "ovn-remote": self.southbound,
+            "ovn-remote": self.db,
             "ovn-encap-type": "geneve",
             "ovn-encap-ip": "127.0.0.1",
             "ovn-bridge": bridge,
-            "ovn-bridge-datapath-type": "netdev",
+            "ovn-remote-probe-interval": "0",
+            "ovn-openflow-probe-interval": "0",
         }
         ids = [f'external_ids:{key}="{value}"' for key, value in settings.items()]
         ovs.vsctl("set", "open_vswitch", ".", *ids)
         self._rundir = ovs.directory
-        self._controller = self._daemon("ovn-controller", ovs.db, environment=ovs.environment)
+        self._daemon("ovn-controller", ovs.db, environment=ovs.environment)
         self.sync()
 
     def stop_controller(self) -> None:
         """End ovn-controller; what it installed stays on the bridge."""
-        if self._controller is None:
+        child = self._children.pop("ovn-controller", None)
+        if child is None:
             return
-        child, self._controller = self._controller, None
         control = self._rundir / f"ovn-controller.{child.pid}.ctl"
         if child.running and control.exists():  # a switch that was started anew swept it away
-            _run(program("ovn-appctl"), "-t", str(control), "exit", "--restart")
+            _run(program("ovn-appctl"), "--timeout=20", "-t", str(control), "exit", "--restart")
         child.stop()
+
+    def kill_controller(self) -> None:
+        """End it as a crash would; what it installed stays on the bridge."""
+        self._children.pop("ovn-controller").kill()
 
     def sync(self) -> None:
         """Return when the switch has what the northbound database says."""
-        if self._controller is not None:
-            self._controller.expect_running()
+        if "ovn-controller" in self._children:
+            self._children["ovn-controller"].expect_running()
         self.nbctl("--wait=hv", "sync")
+
+    def took_ms(self) -> int:
+        """From northd's seeing the last waited-for change to its being in the switch."""
+        stamps = "--columns=nb_cfg_timestamp,hv_cfg_timestamp"
+        seen, done = map(int, self.nbctl(stamps, "--bare", "list", "NB_Global").split())
+        return done - seen
 
     def await_ports(self, count: int) -> None:
         """Return when that many ports are in use; before the first is, ``sync`` waits for nobody.
 
         Raises ``LabError``.
         """
-        deadline = time.monotonic() + READY_WITHIN_S
-        while self.sbctl("--bare", "--columns=up", "list", "port_binding").count("true") < count:
-            if time.monotonic() > deadline:
-                raise LabError(f"OVN does not bring its ports up: {self.sbctl('show')}")
-            time.sleep(0.05)
+        up = ("--bare", "--columns=up", "list", "port_binding")
+        until(
+            lambda: self.sbctl(*up).count("true") >= count,
+            lambda: f"OVN does not bring its ports up: {self.sbctl('show')}",
+            READY_WITHIN_S,
+        )
         self.sync()
 
     # what is wanted
@@ -130,15 +145,17 @@ class Ovn:
             command += ["--", "lsp-set-addresses", port, f"{mac} {address}"]
         self.nbctl(*command)
 
-    def add_router(self, name: str, switch: str, mac: str, network: str) -> None:
-        """A logical router with one port, on this switch."""
-        inner, outer = f"{name}-{switch}", f"{switch}-{name}"
-        self.nbctl(
-            *("lr-add", name, "--", "lrp-add", name, inner, mac, network),
-            *("--", "lsp-add", switch, outer, "--", "lsp-set-type", outer, "router"),
-            *("--", "lsp-set-addresses", outer, "router"),
-            *("--", "lsp-set-options", outer, f"router-port={inner}"),
-        )
+    def add_router(self, name: str, links: Mapping[str, tuple[str, str]]) -> None:
+        """A logical router with a port on each of these switches: hardware address and network."""
+        self.nbctl("lr-add", name)
+        for switch, (mac, network) in links.items():
+            inner, outer = f"{name}-{switch}", f"{switch}-{name}"
+            self.nbctl(
+                *("lrp-add", name, inner, mac, network),
+                *("--", "lsp-add", switch, outer, "--", "lsp-set-type", outer, "router"),
+                *("--", "lsp-set-addresses", outer, "router"),
+                *("--", "lsp-set-options", outer, f"router-port={inner}"),
+            )
 
     def add_balancer(self, name: str, switch: str, address: str, backends: Sequence[str]) -> None:
         """A TCP load balancer on the switch; addresses as ``10.0.0.1:80``."""
@@ -147,63 +164,74 @@ class Ovn:
             *("--", "ls-lb-add", switch, name),
         )
 
+    def set_backends(self, name: str, address: str, backends: Sequence[str]) -> None:
+        """Other backends for a load balancer; returns when the switch has them."""
+        vip = f'vips:"{address}"="{",".join(backends)}"'
+        self.nbctl("--wait=hv", "set", "Load_Balancer", name, vip)
+
     # processes
 
-    def _start(self, stack: ExitStack) -> None:
+    def _start_databases(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        for old in self._directory.glob("*.db"):
-            old.unlink()
-        for short, schema in (("nb", "ovn-nb.ovsschema"), ("sb", "ovn-sb.ovsschema")):
-            database, socket = self._directory / f"{short}.db", self._directory / f"{short}.sock"
-            socket.unlink(missing_ok=True)
-            _run(program("ovsdb-tool"), "create", str(database), str(SCHEMAS / schema))
-            log = self._directory / f"{short}.log"
-            child = Child(
-                f"ovsdb-server ({short})",
-                (
-                    *(program("ovsdb-server"), str(database), f"--remote=punix:{socket}"),
-                    *("--no-chdir", f"--unixctl={self._directory}/{short}.ctl", *_QUIET),
-                ),
-                log,
-                environment=self._environment(),
-            )
-            stack.callback(child.stop)
-            _await_path(socket, child)
+        databases = []
+        for name in ("nb", "sb"):
+            database, schema = self._directory / f"{name}.db", SCHEMAS / f"ovn-{name}.ovsschema"
+            database.unlink(missing_ok=True)
+            _run(program("ovsdb-tool"), "create", str(database), str(schema))
+            databases.append(str(database))
+        socket = self._directory / "ovn.sock"
+        socket.unlink(missing_ok=True)
+        arguments = (*databases, f"--remote=p{self.db}")
+        child = self._daemon("ovsdb-server", *arguments, environment=self._environment())
+        _await(socket.exists, child)
         self.nbctl("init")
         self.sbctl("init")
-        remotes = (f"--ovnnb-db={self.northbound}", f"--ovnsb-db={self.southbound}")
-        self._northd = self._daemon("ovn-northd", *remotes, environment=self._environment())
-        stack.callback(self._northd.stop)
+        # a database that is busy with a thousand groups answers late
+        self.nbctl("set", "NB_Global", ".", "options:northd_probe_interval=0")
 
     def _environment(self) -> dict[str, str]:
-        directory = str(self._directory)
-        names = ("OVS_RUNDIR", "OVS_LOGDIR", "OVN_RUNDIR", "OVN_LOGDIR", "OVN_DBDIR")
-        return {**os.environ, **dict.fromkeys(names, directory)}
+        return {**os.environ, "OVS_RUNDIR": str(self._directory)}
 
     def _daemon(self, name: str, *arguments: str, environment: Mapping[str, str]) -> Child:
         run = environment["OVS_RUNDIR"]
+        own = dict.fromkeys(_DIRECTORIES, str(self._directory)) | {"OVN_RUNDIR": run}
         child = Child(
             name,
             (program(name), *arguments, "--no-chdir", *_QUIET),
             self._directory / f"{name}.log",
-            environment={**environment, "OVN_RUNDIR": run},
+            environment={**environment, **own},
         )
-        _await_path(Path(run) / f"{name}.{child.pid}.ctl", child)
+        self._children[name] = child
+        _await((Path(run) / f"{name}.{child.pid}.ctl").exists, child)
         return child
 
-    def _ctl(self, name: str, database: str, *arguments: str) -> str:
-        limit = f"--timeout={COMMAND_TIMEOUT_S}"
-        return _run(program(name), f"--db={database}", limit, *arguments)
+    def _end(self) -> None:
+        self.stop_controller()
+        for child in reversed(self._children.values()):
+            child.stop(3.0)
+        self._children.clear()
+
+    def _ctl(self, name: str, *arguments: str) -> str:
+        limit = f"--timeout={self._patience_s}"
+        try:
+            return _run(program(name), f"--db={self.db}", limit, *arguments)
+        except LabError:
+            for child in self._children.values():
+                child.expect_running()
+            raise
 
 
 def _run(*command: str) -> str:
-    return run_script(shlex.join(command))
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        shown = " ".join(command)[:200]
+        raise LabError(f"{shown}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
 
 
-def _await_path(path: Path, child: Child) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while not path.exists():
+def _await(ready: Callable[[], bool], child: Child) -> None:
+    def holds() -> bool:
         child.expect_running()
-        if time.monotonic() > deadline:
-            raise LabError(f"{child.name} does not start: {child.last_words()}")
-        time.sleep(0.02)
+        return ready()
+
+    until(holds, lambda: f"{child.name} does not start: {child.last_words()}", READY_WITHIN_S)

@@ -9,7 +9,7 @@ def main() -> None:
     """Write the table anew, fill the blocks of every document, and say which changed."""
     found = results.load()
     (RESULTS / results.TABLE).write_text(results.table(found))
-    for path in results.DOCUMENTS:
+    for path in results.documents():
         text = path.read_text()
         filled = results.filled(text, found)
         if filled != text:

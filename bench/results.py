@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bench import PARTS, REPOSITORY, RESULTS, Section, machine, part, targets
+from bench import PARTS, REPOSITORY, RESULTS, Section, part, targets
+from bench.machine import described
 
 Results: TypeAlias = dict[str, Any]
 
 FILE = "latest.json"
 TABLE = "latest.md"
-DOCUMENTS = (REPOSITORY / "README.md", REPOSITORY / "docs" / "performance.md")
-"""They bear figures, between ``<!-- bench:NAME -->`` and ``<!-- /bench -->``."""
+MARK = "<!-- bench:"
 _BLOCK = re.compile(r"(?<=<!-- bench:)([a-z]+)( -->\n)(.*?)(?=<!-- /bench -->)", re.DOTALL)
+
+
+def documents() -> tuple[Path, ...]:
+    """Those that bear figures, between ``<!-- bench:NAME -->`` and ``<!-- /bench -->``."""
+    candidates = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
+    return tuple(path for path in candidates if MARK in path.read_text())
 
 
 def load(directory: Path = RESULTS) -> Results:
@@ -42,9 +48,11 @@ def save(found: Results, directory: Path) -> None:
 def with_part(found: Results, name: str, section: Section, ran: Mapping[str, Any]) -> Results:
     """The results with this section and how it came about, in place of older ones."""
     runs = {**found.get("runs", {}), name: dict(ran)}
-    ordered = {each: found[each] for each in PARTS if each in found and each != name}
-    sections = {**ordered, name: section}
-    return {"runs": runs, **{each: sections[each] for each in PARTS if each in sections}}
+    sections = {**found, name: section}
+    return {
+        "runs": {each: runs[each] for each in PARTS if each in runs},
+        **{each: sections[each] for each in PARTS if each in sections},
+    }
 
 
 def sections(found: Results) -> tuple[str, ...]:
@@ -80,22 +88,27 @@ def _readme(found: Results) -> list[str]:
         for name in sections(found)
         if hasattr(part(name), "readme")
     ]
-    where = [_where(found["runs"][name]) for name in sections(found)[:1]]
-    return ["\n\n".join([*shown, *where])]
+    return ["\n\n".join([*shown, *_where(found["runs"])])]
 
 
-def _where(run: Mapping[str, Any]) -> str:
-    where, load = run["machine"], run["load_average_before"]
-    return (
-        f"{where['processor']}, {where['cores']} cores, {where['system']}, Open vSwitch "
-        f"{where['open_vswitch']}; load average {load:g} before it began."
-    )
+def _where(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each machine that parts ran on, with the load before each of them."""
+    loads: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        on, load = run["machine"], run["load_average_before"]
+        machine = (
+            f"{on['processor']}, {on['cores']} cores, {on['system']}, "
+            f"Open vSwitch {on['open_vswitch']}"
+        )
+        loads.setdefault(machine, []).append(f"{load:g} before {name}")
+    for machine, before in loads.items():
+        yield f"{machine}; load average {', '.join(before)}."
 
 
 def _ran(run: Mapping[str, Any]) -> str:
     how = "quick, " if run["quick"] else ""
     load = f"load average {run['load_average_before']:g} before it began"
-    where = machine.described(run["machine"])
+    where = described(run["machine"])
     return f"{run['began']}, {how}took {run['took_s']:.0f} s, {load}. {where}."
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bench import _groups, controlplane
+from bench import controlplane
+from bench.controlplane import groups
 from sncontroller import config
 from sncontroller.lab.isolation import isolate
 
@@ -20,15 +21,15 @@ def _isolated() -> None:
 def measured() -> dict[str, Any]:
     """Three groups of four nodes, measured in a hurry."""
     with pytest.MonkeyPatch.context() as changes:
-        changes.setattr(_groups, "QUICK_CHANGES", 6)
-        changes.setattr(_groups, "QUICK_WATCH_S", 2.5)
-        return _groups.measured(3, 4, True, lambda line: None)
+        changes.setattr(groups, "QUICK_CHANGES", 6)
+        changes.setattr(groups, "QUICK_WATCH_S", 2.5)
+        return groups.measured(3, 4, True)
 
 
 def test_the_configuration_is_valid() -> None:
     """As ``sncontroller check`` sees it; every group has its own number and address."""
-    groups = config.parse(_groups.configuration(300, 16)).groups
-    assert len({group.zone for group in groups}) == len({group.address for group in groups}) == 300
+    parsed = config.parse(groups.configuration(300, 16)).groups
+    assert len({group.zone for group in parsed}) == len({group.address for group in parsed}) == 300
 
 
 def test_every_way_ends_with_everything_in_place(measured: dict[str, Any]) -> None:
@@ -52,6 +53,6 @@ def test_a_size_that_did_not_settle_is_shown_as_such() -> None:
     phase = {"settled": False, "took_s": 3.0, "tables_confirmed": 7, "longest_stall_s": 9.0}
     size = {"groups": 1000, "nodes": 16, "configuration_read_s": 1.0, "controller_mib": 200.0}
     sizes = {controlplane.LARGEST: {**size, "first_start": phase}}
-    assert f"**not in {_groups.WITHIN_S:.0f} s** (7 tables)" in controlplane._sizes(sizes)[2]
+    assert f"**not in {groups.WITHIN_S:.0f} s** (7 tables)" in controlplane._sizes(sizes)[2]
     target = controlplane._pushed(sizes[controlplane.LARGEST])
-    assert (target["met"], target["found"]) == (False, _groups.WITHIN_S)
+    assert (target["met"], target["found"]) == (False, groups.WITHIN_S)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import hashing
+from bench.disruption import hashing
 from sncontroller.lab.ovs import PrivateOvs
 
 BRIDGE = "hashbr"
@@ -66,7 +66,7 @@ def test_rendezvous_moves_only_the_leavers_keys() -> None:
 
 def test_table_and_plot(tmp_path: Path) -> None:
     """A run's section can be shown."""
-    section = hashing.run(True, lambda line: None)
+    section = hashing.run(True)
     shown = hashing.table(section)
     assert "| 3 | 33.3% | 68.8% |" in shown  # ours, native: when one of three leaves
     hashing.plot(section, tmp_path / "hashing.png")

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import socket
 import struct
+import threading
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from click.testing import CliRunner
 
-from bench import PARTS, client, counters, dataplane, machine, results, syns, targets, turns
-from bench.client import Rate, Visits
+from bench import (
+    LIMIT_S,
+    PARTS,
+    __main__,
+    controlplane,
+    counters,
+    dataplane,
+    disruption,
+    machine,
+    part,
+    results,
+    syns,
+    targets,
+)
+from bench.attempts import NOT_MEASURED, Attempts, missing
 from bench.counters import Datapath
+from bench.dataplane import client, turns
+from bench.dataplane.client import Rate, Visits
+from bench.dataplane.turns import Load, Turn
 from bench.results import Results
-from bench.turns import Load, Turn
+from bench.waiting import until
 from sncontroller.lab.programs import LabError
 
 PMD_STATS = """\
@@ -38,12 +59,34 @@ WRK = (
 )
 
 
-@pytest.mark.parametrize("document", results.DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", results.documents(), ids=lambda path: path.name)
 def test_documents_bear_the_figures_of_the_report(document: Path) -> None:
     """Mend a difference with ``python -m bench.readme``."""
     text = document.read_text()
-    assert "<!-- bench:" in text
     assert results.filled(text, results.load()) == text
+
+
+def test_a_figure_that_was_changed_by_hand_is_noticed() -> None:
+    """Some digits of every block of figures, one at a time."""
+    found, blocks = results.load(), re.compile(r"<!-- bench:\w+ -->\n((?:(?!<!--).)+)", re.DOTALL)
+    changed = 0
+    for document in results.documents():
+        text = document.read_text()
+        for block in blocks.finditer(text):
+            digits = [each.start() + block.start(1) for each in re.finditer(r"\d", block.group(1))]
+            for at in digits[:: len(digits) // 20 + 1]:
+                other = text[:at] + str(9 - int(text[at])) + text[at + 1 :]
+                assert results.filled(other, found) == text != other
+                changed += 1
+    assert changed > 20
+
+
+def test_every_part_has_its_place_in_the_documents() -> None:
+    """And the README shows the most important of all of them."""
+    texts = {path.name: path.read_text() for path in results.documents()}
+    for name in PARTS:
+        assert sum(f"<!-- bench:{name} -->" in text for text in texts.values()) == 1
+    assert "<!-- bench:readme -->" in texts["README.md"]
 
 
 def test_the_report_is_of_a_whole_run_and_names_what_was_promised() -> None:
@@ -85,6 +128,119 @@ def test_a_part_that_runs_alone_leaves_the_others() -> None:
     again = results.with_part(after, "dataplane", {"new": 2}, {"took_s": 3})
     assert again["dataplane"] == {"new": 2}
     assert again["runs"]["dataplane"] == {"took_s": 3}
+
+
+def _nothing(name: str) -> dict[str, Any]:
+    """What a part says when all its measurements failed."""
+    attempts = Attempts(0.0, lambda line: None)
+    why = attempts.made("x", dict)
+    if name == "disruption":
+        faults = dict.fromkeys(disruption.failover.FAULTS, why)
+        each = dict.fromkeys(disruption.CONTENDERS, why)
+        found = {"hashing": why, "scaling": each, "failover": dict.fromkeys(each, faults)}
+        return {**found, "targets": disruption.targets(found)}
+    sizes = {controlplane.groups.name_of(*size): why for size in controlplane.groups.SIZES}
+    found = {"ours": sizes, "ovn": sizes, "reactive": why, "elasticity": {"netns": why}}
+    return {**found, "targets": controlplane.targets(found)}
+
+
+@pytest.mark.parametrize("name", ["disruption", "controlplane"])
+def test_a_part_of_which_nothing_could_be_measured_says_so(name: str, tmp_path: Path) -> None:
+    """Everywhere: in its tables, targets and pictures, in the README and at the end of the run."""
+    measuring, section = part(name), _nothing(name)
+    run = next(iter(results.load()["runs"].values()))
+    found = results.with_part({}, name, section, run)
+    shown = results.block(found, name)
+    places = list(missing(section))
+    assert len(places) == shown.lower().count("not measured: no time was left")
+    assert all(place.endswith(": no time was left") for place in places)
+    assert {each["met"] for each in section["targets"]} == {None}
+    assert "not measured" in results.block(found, "readme")
+    assert all(path.exists() for path in measuring.plot(section, tmp_path))
+
+
+def test_one_measurement_that_fails_leaves_the_others() -> None:
+    """What went wrong stands in its place, and what there was no time for, too."""
+
+    def fails() -> dict[str, Any]:
+        raise LabError("it broke\nand said more")
+
+    said: list[str] = []
+    attempts = Attempts(60.0, said.append)
+    found = {"a": attempts.made("first", fails), "b": [attempts.made("second", lambda: {"x": 1})]}
+    assert found == {"a": {NOT_MEASURED: "it broke"}, "b": [{"x": 1}]}
+    assert list(missing(found)) == ["a: it broke"]
+    mistaken = attempts.made("third", lambda: found["c"])
+    assert mistaken == {NOT_MEASURED: "KeyError('c')"}
+    assert said[:3] == ["first", "first: not measured: it broke\nand said more", "second"]
+    assert any("Traceback" in line for line in said[3:])
+
+
+def test_waiting_ends_when_it_holds_or_with_the_reason() -> None:
+    """What is said at the end is found out at the end."""
+    looked = iter([False, False, True])
+    until(lambda: next(looked), "never")
+    assert list(looked) == []
+    with pytest.raises(LabError, match="the second of 2"):
+        until(lambda: False, lambda: "the second of 2", 0.0)
+
+
+def test_a_part_that_fails_leaves_the_results_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it ends, and what went wrong is told; one that succeeds takes its place."""
+    results.save(results.load(), tmp_path)
+    before = results.load(tmp_path)
+
+    def ends(how: BaseException) -> list[str]:
+        monkeypatch.setattr(disruption, "run", lambda quick, report: _raise(how))
+        return __main__.measured("disruption", True, tmp_path)
+
+    assert ends(LabError("no switch")) == ["disruption: no switch"]
+    assert "KeyError: 'x'" in ends(KeyError("x"))[0]
+    limit_s = LIMIT_S["disruption"]
+    assert ends(__main__.Overtime()) == [f"disruption: not done after {limit_s:.0f} s"]
+    assert results.load(tmp_path) == before
+    monkeypatch.setattr(disruption, "run", lambda quick, report: _nothing("disruption"))
+    troubles = __main__.measured("disruption", True, tmp_path)
+    assert troubles[0] == "disruption, hashing: no time was left"
+    after = results.load(tmp_path)
+    assert after["dataplane"] == before["dataplane"]
+    assert after["disruption"]["hashing"] == {NOT_MEASURED: "no time was left"}
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def test_a_part_that_takes_too_long_is_ended() -> None:
+    """And cleans up before the next one begins."""
+    cleaned = threading.Event()
+
+    def hangs() -> None:
+        with __main__.limited(0.05):
+            try:
+                threading.Event().wait()
+            finally:
+                cleaned.set()
+
+    with pytest.raises(__main__.Overtime):
+        hangs()
+    assert cleaned.is_set()
+    with __main__.limited(60.0):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [(["--help"], 0, "dataplane, disruption, controlplane"), (["foo"], 2, "'foo' is not one of")],
+)
+def test_the_command_line_says_what_there_is(arguments: list[str], status: int, said: str) -> None:
+    """An unknown part ends with 2 and the names of those there are."""
+    done = CliRunner().invoke(__main__.main, arguments)
+    assert (done.exit_code, said in done.output) == (status, True)
+    assert all(name in done.output for name in PARTS)
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -159,9 +315,8 @@ def test_all_kinds_of_wrk_s_errors_count() -> None:
 def test_frames_have_right_checksums() -> None:
     """Checked by adding up, as a receiver does: conntrack drops what is wrong."""
     seen = set()
-    for number, frame in enumerate(
-        syns.frames("10.0.0.10", "02:00:00:00:00:01", 49_998, 4), 49_998
-    ):
+    sent = syns.frames(bytes(6), "10.0.0.10", "02:00:00:00:00:01", 50_002)
+    for number, frame in islice(enumerate(sent), 49_998, None):
         assert len(frame) == 54
         ip, tcp = frame[14:34], frame[34:]
         pseudo = ip[12:20] + struct.pack("!BBH", 0, 6, len(tcp))

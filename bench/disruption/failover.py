@@ -11,14 +11,16 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import Report
-from bench._scaling import CONTENDERS, title_of
-from bench._seen import Clients
-from bench._stage import ADDRESS, Contender
+from bench import Section
+from bench.attempts import NOT_MEASURED, Attempts
+from bench.clients import Clients
+from bench.disruption.contenders import CONTENDERS
+from bench.disruption.stage import ADDRESS, Contender
 
 WIDTH, PAUSE_S, TIMEOUT_S = 8, 0.005, 0.5
 ROUNDS = {"ours": 3, "haproxy": 3, "ovn": 2}
@@ -39,23 +41,27 @@ _CAUSES: dict[str, Callable[[Contender, int, bool], float]] = {
 _VICTIM = 2
 
 
-def measured(quick: bool, report: Report) -> dict[str, Any]:
-    """Every contender in turn, all faults, each several times."""
-    found = {}
-    for name, contender in CONTENDERS.items():
-        report(f"failover: {name}")
-        with (
-            tempfile.TemporaryDirectory(prefix="sn-bench-") as directory,
-            contender(Path(directory)) as stage,
-        ):
-            found[name] = {
-                fault: _summed(
-                    [_one(stage, fault, name) for _ in range(1 if quick else ROUNDS[name])]
-                )
-                for fault in _CAUSES
-                if fault == QUICK_FAULT or not quick
-            }
-    return found
+def measured(quick: bool, attempts: Attempts) -> Section:
+    """Every contender in turn, all faults, each several times and on a switch of its own."""
+    faults = [fault for fault in FAULTS if fault == QUICK_FAULT or not quick]
+    return {
+        name: {
+            fault: attempts.made(
+                f"failover: {name}, {FAULTS[fault]}",
+                partial(_rounds, name, fault, 1 if quick else ROUNDS[name]),
+            )
+            for fault in faults
+        }
+        for name in CONTENDERS
+    }
+
+
+def _rounds(name: str, fault: str, rounds: int) -> Section:
+    with (
+        tempfile.TemporaryDirectory(prefix="sn-bench-") as directory,
+        CONTENDERS[name](Path(directory)) as contender,
+    ):
+        return _summed([_one(contender, fault, name) for _ in range(rounds)])
 
 
 def _one(contender: Contender, fault: str, name: str) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def _summed(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(section: dict[str, Any]) -> str:
+def table(section: Section) -> str:
     """The comparison in Markdown."""
     lines = [
         "| fault | | requests lost (median, most) | of | last one lost after "
@@ -97,14 +103,16 @@ def table(section: dict[str, Any]) -> str:
     ]
     for fault, title in FAULTS.items():
         lines += [
-            f"| {title} | {title_of(name)} | {_cells(found[fault])} |"
-            for name, found in section.items()
-            if fault in found
+            f"| {title} | {contender.title} | {_cells(section[name][fault])} |"
+            for name, contender in CONTENDERS.items()
+            if fault in section[name]
         ]
     return "\n".join(lines)
 
 
 def _cells(cost: dict[str, Any]) -> str:
+    if NOT_MEASURED in cost:
+        return f"not measured: {cost[NOT_MEASURED]} | | |"
     last = f"{cost['last_lost_s']:.2f} s" if cost["noticed"] else "never noticed"
     first = cost["first_success_s"]
     if not cost["lost"]:

@@ -8,34 +8,32 @@ and probes nothing here.
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from bench import Report
-from bench._groups import address
-from bench._private_ovn import BRIDGE, PrivateOvn
-from bench._process import resident_mib
+from bench import Section
+from bench.controlplane.groups import BRIDGE, address
+from bench.counters import flow_entries, memory_mib
+from bench.ovn import Ovn
+from bench.waiting import until
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.programs import LabError
 
 CHANGES, QUICK_CHANGES = 20, 6
-_DAEMONS = ("ovsdb-server", "ovn-northd", "ovn-controller")
 _AT_ONCE = 250
 """Load balancers per command line."""
-_WITHIN_S = 120.0
+_WITHIN_S, _PATIENCE_S = 60.0, 120
 
 
-def backends(group: int, nodes: int) -> str:
+def backends(group: int, nodes: int) -> list[str]:
     """The backends of the group with that number."""
     head = address(group).rpartition(".")[0]
-    return ",".join(f"{head}.{20 + index}:80" for index in range(1, nodes + 1))
+    return [f"{head}.{20 + index}:80" for index in range(1, nodes + 1)]
 
 
-def measured(groups: int, nodes: int, quick: bool, report: Report) -> dict[str, Any]:
+def measured(groups: int, nodes: int, quick: bool) -> Section:
     """Everything about one size."""
     with tempfile.TemporaryDirectory(prefix="sn-bench-") as directory:
         path = Path(directory)
@@ -43,25 +41,23 @@ def measured(groups: int, nodes: int, quick: bool, report: Report) -> dict[str, 
             ovs.add_bridge(BRIDGE, datapath_type="dummy", fail_mode="secure")
             ovs.add_port(BRIDGE, "n1", type="dummy", ofport=1)
             ovs.vsctl("set", "interface", "n1", "external_ids:iface-id=n1")
-            with PrivateOvn(ovs, path / "ovn") as ovn:
-                return _Rig(ovs, ovn, groups, nodes).measured(quick, report)
+            with Ovn(path / "ovn", _PATIENCE_S) as ovn:
+                return _Rig(ovs, ovn, groups, nodes).measured(quick)
 
 
 class _Rig:
     """One size, from an empty database on."""
 
-    def __init__(self, ovs: PrivateOvs, ovn: PrivateOvn, groups: int, nodes: int) -> None:
+    def __init__(self, ovs: PrivateOvs, ovn: Ovn, groups: int, nodes: int) -> None:
         self.ovs, self.ovn, self.groups, self.nodes = ovs, ovn, groups, nodes
 
-    def measured(self, quick: bool, report: Report) -> dict[str, Any]:
-        report(f"OVN: {self.groups} load balancers x {self.nodes} backends")
-        self.ovn.nbctl(
-            *("--wait=hv", "ls-add", "ls0", "--", "lsp-add", "ls0", "n1"),
-            *("--", "lsp-set-addresses", "n1", "02:00:00:00:00:01 10.255.0.1"),
-        )
+    def measured(self, quick: bool) -> Section:
+        self.ovn.add_switch("ls0", {"n1": ("02:00:00:00:00:01", "10.255.0.1")})
+        self.ovn.start_controller(self.ovs, BRIDGE)
+        self.ovn.await_ports(1)
         first_s = self._added()
         changes = [self._change(nth) for nth in range(QUICK_CHANGES if quick else CHANGES)]
-        memory = {name: resident_mib(self.ovn.pid(name)) for name in _DAEMONS}
+        memory = {name: round(memory_mib(pid), 1) for name, pid in self.ovn.pids.items()}
         counted = self._counted()
         push_s = self._pushed(counted)
         restart_s = self._restarted()
@@ -82,7 +78,8 @@ class _Rig:
             words: list[str] = []
             for nth in range(first, min(first + _AT_ONCE, self.groups)):
                 vip = f"{address(nth)}:80"
-                words += ["--", "lb-add", f"lb{nth}", vip, backends(nth, self.nodes), "tcp"]
+                joined = ",".join(backends(nth, self.nodes))
+                words += ["--", "lb-add", f"lb{nth}", vip, joined, "tcp"]
             self.ovn.nbctl(*words)
         said = self.ovn.nbctl("--bare", "--columns=_uuid", "list", "Load_Balancer")
         self.ovn.nbctl(
@@ -95,33 +92,27 @@ class _Rig:
         """One backend fewer, one backend more, in one load balancer after the other."""
         group = nth // 2 * 7 % self.groups
         nodes = self.nodes if nth % 2 else self.nodes - 1
-        vip = f'vips:"{address(group)}:80"="{backends(group, nodes)}"'
-        self.ovn.nbctl("--wait=hv", "set", "Load_Balancer", f"lb{group}", vip)
+        self.ovn.set_backends(f"lb{group}", f"{address(group)}:80", backends(group, nodes))
         return float(self.ovn.took_ms())
 
     def _counted(self) -> int:
         """Flow entries on the switch; 0 while it does not answer."""
         try:
-            said = self.ovs.ofctl("dump-aggregate", BRIDGE)
+            return flow_entries(self.ovs, BRIDGE)
         except LabError:
             return 0
-        found = re.search(r"flow_count=(\d+)", said)
-        return int(found[1]) if found else 0
 
     def _pushed(self, wanted: int) -> float:
         """The switch daemon comes back with nothing; ovn-controller goes on."""
         self.ovs.restart_vswitchd()
         began = time.monotonic()
-        while self._counted() < wanted:
-            if time.monotonic() > began + _WITHIN_S:
-                raise LabError("ovn-controller did not install its flows again")
-            time.sleep(0.05)
+        again = "ovn-controller did not install its flows again"
+        until(lambda: self._counted() >= wanted, again, _WITHIN_S)
         return time.monotonic() - began
 
     def _restarted(self) -> float:
         """ovn-controller dies; a new one finds everything in place."""
         self.ovn.kill_controller()
         began = time.monotonic()
-        self.ovn.start_controller()
-        self.ovn.nbctl("--wait=hv", "sync")
+        self.ovn.start_controller(self.ovs, BRIDGE)
         return time.monotonic() - began

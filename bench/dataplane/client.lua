@@ -1,4 +1,4 @@
--- wrk's side of bench/client.py: each thread visits one of the addresses of BENCH_ADDRESSES, new
+-- wrk's side of bench/dataplane/client.py: each thread visits one of the addresses of BENCH_ADDRESSES, new
 -- connections are asked for with BENCH_CLOSE, and the counts go to standard output as JSON.
 
 local addresses = {}

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from bench._stage import ADDRESS, MOST_NODES, Contender, fetched, node_name, until
+from bench.disruption.stage import ADDRESS, MOST_NODES, Contender, node_name
+from bench.waiting import fetched, until
 from sncontroller.lab.controller import Controller, Endpoints
 from sncontroller.lab.net import Link
 
@@ -53,7 +54,7 @@ class Ours(Contender):
                 node["name"] == node_name(index) and node["state"] == "active"
                 for node in self._group()["nodes"]
             ),
-            f"{node_name(index)} did not come back: {self._group()}",
+            lambda: f"{node_name(index)} did not come back: {self._group()}",
             60.0,
         )
 

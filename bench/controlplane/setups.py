@@ -9,8 +9,6 @@ rounds of statistics still begin and end.
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,15 +18,17 @@ from typing import Any
 
 import yaml
 
-from bench import REPOSITORY, Report
-from bench._process import MeasuredController, resident_mib
-from bench._syns import DESTINATION, SOURCE
+from bench import Report, syns
+from bench.counters import flow_entries, memory_mib
+from bench.measured.process import MeasuredController
 from sncontroller.core.layout import Layout
-from sncontroller.lab.net import Host, Link
+from sncontroller.lab.net import INNER, Host, Link
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.programs import LabError
 
 BRIDGE, MAC = "br0", "02:00:00:00:01:01"
+ADDRESS = "10.0.0.10"
+"""The group's; nobody answers there."""
 RATES, QUICK_RATES = (500, 1000, 2000, 4000), (1000,)
 SECONDS, QUICK_SECONDS = 3.0, 2.0
 STORM_RATE, STORM_S, QUICK_STORM_S = 20_000, 6.0, 3.0
@@ -52,7 +52,7 @@ def measured(quick: bool, report: Report) -> dict[str, Any]:
             ovs.ofctl("add-flow", BRIDGE, "priority=0,actions=NORMAL")
             with (
                 Host(ovs, BRIDGE, "vm1", Link("10.0.0.99/24", mac=MAC)),
-                Host(ovs, BRIDGE, "cli1", Link(f"{SOURCE}/24")) as client,
+                Host(ovs, BRIDGE, "cli1", Link("10.0.0.101/24")) as client,
             ):
                 rig = _Rig(ovs, controller, client)
                 rig.settle()
@@ -74,7 +74,7 @@ def measured(quick: bool, report: Report) -> dict[str, Any]:
 def _configuration() -> dict[str, Any]:
     group = {
         "bridge": BRIDGE,
-        "match": {"address": DESTINATION, "ports": [80]},
+        "match": {"address": ADDRESS, "ports": [80]},
         "primary": {"port": "vm1", "mac": MAC},
         "pinning": "reactive",
         "pin": {"tcp_idle_s": 5, "fin_idle_s": 1},
@@ -117,7 +117,7 @@ class _Rig:
 
     def storm(self, seconds: float) -> dict[str, Any]:
         """Far more than it can do."""
-        memory = resident_mib(self.controller.pid)
+        memory = memory_mib(self.controller.pid)
         before = self._before()
         sent = self._send(STORM_RATE, seconds)
         asked = time.monotonic()
@@ -141,7 +141,7 @@ class _Rig:
             "answer_s": answered_s,
             "quiet_after_s": ended,
             "errors": during["errors"],
-            "memory_mib": [memory, resident_mib(self.controller.pid)],
+            "memory_mib": [memory, memory_mib(self.controller.pid)],
         }
 
     def _before(self) -> Any:
@@ -150,20 +150,16 @@ class _Rig:
 
     def _send(self, rate: int, seconds: float) -> Any:
         """What the sender says of itself."""
-        command = (sys.executable, "-m", "bench._syns", "eth0", MAC, str(rate), str(seconds))
-        sender = self.client.popen(
-            *command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        said, complaint = sender.communicate(timeout=seconds + 20)
-        if not said:
-            raise LabError(f"the sender failed: {complaint}")
-        return json.loads(said)
+        flows = (str(round(rate * seconds)), str(rate), str(seconds))
+        command = (sys.executable, str(Path(syns.__file__)), INNER, ADDRESS, MAC, *flows)
+        done = self.client.run(*command, check=False, timeout_s=seconds + 20)
+        if done.returncode != 0:
+            raise LabError(f"the sender failed: {done.stderr}")
+        return json.loads(done.stdout)
 
     def _pins(self) -> int:
         """Per-flow entries on the switch."""
-        said = self.ovs.ofctl("dump-aggregate", BRIDGE, f"table={Layout().pin_table}")
-        found = re.search(r"flow_count=(\d+)", said)
-        return int(found[1]) if found else 0
+        return flow_entries(self.ovs, BRIDGE, f"table={Layout().pin_table}")
 
     def _calm(self) -> float:
         """Wait until what was queued is done, but not for ever, and remove the pins: how long."""

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
+from bench.waiting import until
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.lab.programs import LabError, program
@@ -89,12 +89,7 @@ class Field:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     @property
@@ -165,8 +160,7 @@ class Field:
         conf = _NGINX.format(directory=directory, name=host.name, body=body)
         (directory / "nginx.conf").write_text(conf)
         host.popen(program("nginx"), "-p", str(directory), "-c", str(directory / "nginx.conf"))
-        deadline = time.monotonic() + ANSWERS_WITHIN_S
-        while ":80 " not in host.run("ss", "-Hltn").stdout:
-            if time.monotonic() > deadline:
-                raise LabError(f"nginx in {host.name} does not listen: {directory}/error.log")
-            time.sleep(0.02)
+        until(
+            lambda: ":80 " in host.run("ss", "-Hltn").stdout,
+            f"nginx in {host.name} does not listen: {directory}/error.log",
+        )

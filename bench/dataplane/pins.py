@@ -7,7 +7,6 @@ because that many packets through the slow path would take longer than the whole
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench import Report, client, syns
-from bench.contenders import ZONE, Ours
-from bench.counters import cpu_s, memory_mib
-from bench.field import BRIDGE, SERVICE, Field
+from bench import Report, syns
+from bench.counters import cpu_s, flow_entries, memory_mib
+from bench.dataplane import client
+from bench.dataplane.contenders import ZONE, Ours
+from bench.dataplane.field import BRIDGE, SERVICE, Field
 from sncontroller.core import layout as at
 from sncontroller.core.layout import Index, Kind, Layout
+from sncontroller.lab.net import INNER
 from sncontroller.lab.programs import LabError
 
 SIZES: Final = {
@@ -135,7 +136,7 @@ def _by_packets(field: Field, wanted: int) -> None:
     mac = str(field.backends[0].link.mac)
     script = str(Path(syns.__file__))
     for _ in range(_ATTEMPTS):
-        command = (sys.executable, script, SERVICE, mac, "0", f"{wanted}", f"{_SYNS_PER_S}")
+        command = (sys.executable, script, INNER, SERVICE, mac, f"{wanted}", f"{_SYNS_PER_S}")
         field.client.run(*command, timeout_s=_FILL_TIMEOUT_S)
         if _pins(field, "conntrack") >= _ENOUGH * wanted:
             return
@@ -170,6 +171,4 @@ def _entries(first: int, count: int, nodes: int) -> Iterator[str]:
 def _pins(field: Field, pinning: str) -> int:
     if pinning == "conntrack":
         return int(field.ovs.appctl("dpctl/ct-get-nconns").split()[0])
-    said = field.ovs.ofctl("dump-aggregate", BRIDGE, f"table={Layout().pin_table}")
-    found = re.search(r"flow_count=(\d+)", said)
-    return int(found.group(1)) if found else 0
+    return flow_entries(field.ovs, BRIDGE, f"table={Layout().pin_table}")

@@ -12,15 +12,18 @@ A method is a function of the nodes, and where it keeps state of its previous ta
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from functools import cache
 from pathlib import Path
 from statistics import mean
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import Report
+from bench import Section
+from bench.attempts import NOT_MEASURED
 from sncontroller.core.slots import SLOTS, SlotTable, slot_table
 
 Owners: TypeAlias = NDArray[np.int64]
@@ -88,10 +91,10 @@ class Maglev:
                     break
         return np.array(table, dtype=np.int64)[np.arange(KEYS) % size]
 
-    def _permutation(self, node: int) -> Any:
+    def _permutation(self, node: int) -> Iterator[int]:
         dice = random.Random(node)
         offset, skip = dice.randrange(self._size), dice.randrange(1, self._size)
-        return iter([(offset + nth * skip) % self._size for nth in range(self._size)])
+        return ((offset + nth * skip) % self._size for nth in range(self._size))
 
 
 class Rendezvous:
@@ -99,17 +102,22 @@ class Rendezvous:
 
     def owners(self, nodes: Sequence[int]) -> Owners:
         """The owner of each key."""
-        scores = np.stack([self._scores(node) for node in nodes])
-        owners: Owners = np.array(nodes, dtype=np.int64)[scores.argmax(axis=0)]
+        best, owners = np.zeros(KEYS, dtype=np.uint64), np.zeros(KEYS, dtype=np.int64)
+        for node in nodes:
+            scores = _scores(node)
+            owners[scores > best] = node
+            np.maximum(best, scores, out=best)
         return owners
 
-    def _scores(self, node: int) -> NDArray[np.uint64]:
-        """A 64-bit mix (splitmix64) of key and node."""
-        seed = np.uint64((node * 0x9E3779B97F4A7C15) & 0xFFFF_FFFF_FFFF_FFFF)
-        mixed = np.arange(KEYS, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03) + seed
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-        return mixed
+
+@cache
+def _scores(node: int) -> NDArray[np.uint64]:
+    """A 64-bit mix (splitmix64) of each key and the node."""
+    seed = np.uint64((node * 0x9E3779B97F4A7C15) & 0xFFFF_FFFF_FFFF_FFFF)
+    mixed = np.arange(KEYS, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03) + seed
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed
 
 
 METHODS: dict[str, Callable[[], Method]] = {
@@ -126,40 +134,31 @@ TITLES = {
 }
 
 
-def run(quick: bool, report: Report) -> dict[str, Any]:
+def run(quick: bool) -> Section:
     """By method: the shares moved when a node is added to, or leaves, ``n`` nodes; evenness."""
     counts = SHOWN if quick else tuple(range(1, MOST_NODES + 1))
-    methods = {}
-    for name, make in METHODS.items():
-        report(f"hash space: {TITLES[name]}")
-        methods[name] = [_measured(make, count) for count in counts]
+    methods = {name: [_measured(make, count) for count in counts] for name, make in METHODS.items()}
     least = [{"nodes": n, "moved_by_add": 1 / (n + 1), "moved_by_remove": 1 / n} for n in counts]
     return {"keys": KEYS, "methods": methods, "least": least, "mixed": _mixed_history()}
 
 
 def _measured(make: Callable[[], Method], count: int) -> dict[str, float]:
     """One more than ``count`` nodes, and one fewer (of two or more)."""
-    grown, nodes = make(), list(range(1, count + 1))
-    before = grown.owners(nodes)
-    added = _moved(before, grown.owners([*nodes, count + 1]))
-    leavers = random.Random(count).sample(nodes, min(LEAVERS, count))
-    removed = [_moved_by_leaving(make(), nodes, node) for node in leavers] if count > 1 else [1.0]
+    method, nodes = make(), list(range(1, count + 1))
+    before = method.owners(nodes)
+
+    def moved(now: list[int]) -> float:
+        """From the same table, whatever was tried before."""
+        return float((before != copy(method).owners(now)).mean())
+
+    leavers = random.Random(count).sample(nodes, min(LEAVERS, count)) if count > 1 else []
+    removed = [moved([node for node in nodes if node != leaver]) for leaver in leavers]
     return {
         "nodes": count,
-        "moved_by_add": added,
-        "moved_by_remove": mean(removed),
+        "moved_by_add": moved([*nodes, count + 1]),
+        "moved_by_remove": mean(removed or [1.0]),
         "evenness": _evenness(before, count),
     }
-
-
-def _moved_by_leaving(method: Method, nodes: Sequence[int], leaver: int) -> float:
-    before = method.owners(nodes)
-    return _moved(before, method.owners([node for node in nodes if node != leaver]))
-
-
-def _moved(before: Owners, after: Owners) -> float:
-    """The share of the keys whose owner changed."""
-    return float((before != after).mean())
 
 
 def _evenness(owners: Owners, count: int) -> float:
@@ -182,15 +181,17 @@ def _mixed_history(steps: int = 200, seed: int = 1) -> dict[str, float]:
             nodes.append(following)
             following += 1
         after = method.owners(nodes)
-        excess.append(_moved(owners, after) - share)
+        excess.append(float((owners != after).mean()) - share)
         quota = -(-SLOTS // len(nodes)) * len(nodes) / SLOTS
         worst = max(worst, _evenness(after, len(nodes)) / quota)
         owners = after
     return {"steps": steps, "worst_excess": max(excess), "worst_evenness_over_one_slot": worst}
 
 
-def table(section: dict[str, Any]) -> str:
+def table(section: Section) -> str:
     """The comparison in Markdown."""
+    if NOT_MEASURED in section:
+        return f"Not measured: {section[NOT_MEASURED]}."
     methods = section["methods"]
     names = [name for name in METHODS if name in methods]
     lines = ["Share of new flows that go to another node when one of N nodes leaves:", ""]
@@ -210,7 +211,7 @@ def table(section: dict[str, Any]) -> str:
 
 
 def _rows(
-    section: dict[str, Any], names: Sequence[str], field: str, form: str, *, least: bool
+    section: Section, names: Sequence[str], field: str, form: str, *, least: bool
 ) -> list[str]:
     heads = ["N", *(TITLES[name] for name in names), *(["least possible"] if least else [])]
     rows = [f"| {' | '.join(heads)} |", "|" + "---:|" * len(heads)]
@@ -223,26 +224,22 @@ def _rows(
     return rows
 
 
-def plot(section: dict[str, Any], path: Path) -> None:
+def plot(section: Section, path: Path) -> None:
     """The same over all numbers of nodes, as a picture."""
-    import matplotlib
+    from bench.plots import pair
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    with pair(path) as (moved, even):
+        for name, rows in section["methods"].items():
+            moved.plot(*_line(rows, "moved_by_remove"), label=TITLES[name])
+            even.plot(*_line(rows, "evenness"), label=TITLES[name])
+        moved.plot(*_line(section["least"], "moved_by_remove"), "k:", label="least possible")
+        moved.set(title="moved when one node leaves", xlabel="nodes", ylabel="share", yscale="log")
+        even.set(title="busiest node / mean", xlabel="nodes", ylim=(0.95, None))
+        for axes in (moved, even):
+            axes.grid(alpha=0.3)
+            axes.legend()
 
-    figure, (moved, even) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name, rows in section["methods"].items():
-        later = [row for row in rows if row["nodes"] > 1]
-        x = [row["nodes"] for row in later]
-        moved.plot(x, [row["moved_by_remove"] for row in later], label=TITLES[name])
-        even.plot(x, [row["evenness"] for row in later], label=TITLES[name])
-    least = [row for row in section["least"] if row["nodes"] > 1]
-    x, y = [row["nodes"] for row in least], [row["moved_by_remove"] for row in least]
-    moved.plot(x, y, "k:", label="least possible")
-    moved.set(title="moved when one node leaves", xlabel="nodes", ylabel="share", yscale="log")
-    even.set(title="busiest node / mean", xlabel="nodes", ylim=(0.95, None))
-    for axes in (moved, even):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+
+def _line(rows: Sequence[dict[str, float]], field: str) -> tuple[list[float], list[float]]:
+    later = [row for row in rows if row["nodes"] > 1]
+    return [row["nodes"] for row in later], [row[field] for row in later]

@@ -8,7 +8,6 @@ which is a benchmark of Open vSwitch.
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from pathlib import Path
@@ -17,13 +16,15 @@ from typing import Any
 
 import yaml
 
-from bench import Report
-from bench._process import MeasuredController, cpu_s, resident_mib
+from bench import Section
+from bench.counters import cpu_s, flow_entries, memory_mib
+from bench.measured.process import MeasuredController
 from sncontroller.lab.ovs import PrivateOvs
 
 BRIDGE, MOST_NODES = "br0", 16
 SIZES = ((1, 2), (100, 2), (100, 16), (1000, 2), (1000, 16))
 QUICK_SIZES = ((1, 2), (100, 16))
+"""Numbers of groups, and of nodes in each."""
 CHANGES, QUICK_CHANGES = 40, 20
 WATCH_S, QUICK_WATCH_S = 8.0, 4.0
 PROFILE_S = 4.0
@@ -33,11 +34,6 @@ _QUIET_S = 1.0
 _PROBE_S = 60
 """Open vSwitch hangs up on a controller that is silent for twice this; its default is 5 s. The
 longest silence is measured: ``longest_stall_s``."""
-
-
-def sizes(quick: bool) -> tuple[tuple[int, int], ...]:
-    """The numbers of groups and of nodes in each."""
-    return QUICK_SIZES if quick else SIZES
 
 
 def address(group: int) -> str:
@@ -75,18 +71,17 @@ def name_of(groups: int, nodes: int) -> str:
     return f"{groups}x{nodes}"
 
 
-def measured(groups: int, nodes: int, quick: bool, report: Report) -> dict[str, Any]:
+def measured(groups: int, nodes: int, quick: bool) -> Section:
     """Everything about one size."""
     with tempfile.TemporaryDirectory(prefix="sn-bench-") as directory:
-        return _Rig(Path(directory), groups, nodes, report).measured(quick)
+        return _Rig(Path(directory), groups, nodes).measured(quick)
 
 
 class _Rig:
     """One size, from an empty switch on."""
 
-    def __init__(self, directory: Path, groups: int, nodes: int, report: Report) -> None:
+    def __init__(self, directory: Path, groups: int, nodes: int) -> None:
         self.directory, self.groups, self.nodes = directory, groups, nodes
-        self.report = report
         self.file = directory / "sn.yaml"
         self.file.write_text(configuration(groups, nodes))
 
@@ -97,7 +92,6 @@ class _Rig:
         ):
             self.ovs, self.controller = ovs, controller
             self._plug()
-            self.report(f"{self.groups} groups x {self.nodes} nodes: first start")
             first = self._settled()
             found = {"groups": self.groups, "nodes": self.nodes, **self._memory()}
             found["configuration_read_s"] = first["read_s"]
@@ -113,7 +107,6 @@ class _Rig:
     def _running(self, quick: bool) -> dict[str, Any]:
         """What it costs while everything is in place."""
         time.sleep(_QUIET_S)
-        self.report(f"{self.groups} groups x {self.nodes} nodes: changes and polls")
         count = QUICK_CHANGES if quick else CHANGES
         changes = self.controller.ask("changes", nodes=self.nodes, count=count)["took_ms"]
         time.sleep(_QUIET_S)
@@ -122,12 +115,11 @@ class _Rig:
 
     def _comebacks(self) -> dict[str, Any]:
         """The switch daemon comes back with nothing, then the controller to everything."""
-        self.report(f"{self.groups} groups x {self.nodes} nodes: cold push, restart")
         self.controller.ask("forget")
         self.ovs.restart_vswitchd()
         back_s = time.monotonic()
         push = self._settled()
-        entries = self._entries()
+        entries = flow_entries(self.ovs, BRIDGE)
         self.controller.kill()
         self.controller.start()
         restart = self._settled()
@@ -151,13 +143,8 @@ class _Rig:
             "settled", nodes=self.nodes, asked=self.groups, within_s=WITHIN_S
         )
 
-    def _entries(self) -> int:
-        said = self.ovs.ofctl("dump-aggregate", BRIDGE)
-        found = re.search(r"flow_count=(\d+)", said)
-        return int(found[1]) if found else 0
-
     def _watched(self, seconds: float) -> dict[str, Any]:
-        switch = self.ovs.pids[1]
+        switch = self.ovs.pids[1:]
         before, began = cpu_s(switch), time.monotonic()
         said = self.controller.ask("watch", seconds=seconds)
         used = cpu_s(switch) - before
@@ -170,8 +157,8 @@ class _Rig:
 
     def _memory(self) -> dict[str, Any]:
         return {
-            "controller_mib": resident_mib(self.controller.pid),
-            "switch_mib": resident_mib(self.ovs.pids[1]),
+            "controller_mib": round(memory_mib(self.controller.pid), 1),
+            "switch_mib": round(memory_mib(self.ovs.pids[1]), 1),
         }
 
 

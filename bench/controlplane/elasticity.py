@@ -2,8 +2,8 @@
 
 Owns the rig: one primary, a client whose rate of new connections jumps to several times what the
 capacity says, the product with a real hypervisor plugin. The nodes are network namespaces, or VMs
-of a private libvirt under software emulation (``<domain type='qemu'>``), which boot a Debian kernel
-to a served page.
+of a private libvirt, by the machine's processor where it can (KVM) and else by software emulation,
+which boot a Debian kernel to a served page.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import yaml
 
-from bench import REPOSITORY, Report
-from bench._seen import Clients, Seen
-from bench._stage import ADDRESS, SERVICE, fetched, node_name, until
+from bench import REPOSITORY, Section
+from bench.attempts import NOT_MEASURED, Attempts
+from bench.clients import Clients, Seen
+from bench.disruption.stage import ADDRESS, SERVICE, node_name
+from bench.waiting import fetched, until
 from sncontroller.core.hypervisor import Owner
 from sncontroller.hypervisors import base
 from sncontroller.lab.controller import Controller, Endpoints
@@ -29,7 +32,7 @@ from sncontroller.lab.isolation import isolate
 from sncontroller.lab.libvirtd import PrivateLibvirt
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs
-from sncontroller.lab.programs import LabError
+from sncontroller.lab.programs import LabError, program, run_script
 
 BRIDGE, GROUP, OWNER = "br0", "web", "bench"
 ROUNDS = {"netns": 3, "libvirt": 2}
@@ -43,29 +46,29 @@ _SERVES_WITHIN_S = {"netns": 30.0, "libvirt": 90.0}
 _SEEN_FOR_S = 1.0
 
 
-def measured(quick: bool, report: Report) -> dict[str, Any]:
+def measured(quick: bool, attempts: Attempts) -> Section:
     """Each hypervisor, several times from the beginning."""
-    found: dict[str, Any] = {}
-    for plugin, rounds in (QUICK_ROUNDS if quick else ROUNDS).items():
-        try:
-            found[plugin] = _summed([_one(plugin, report) for _ in range(rounds)])
-        except LabError as error:  # no libvirt here is no reason to have no other figures
-            report(f"elasticity: {plugin} cannot be measured: {error}")
-            found[plugin] = {"skipped": str(error)[:500]}
-    return found
+    return {
+        plugin: attempts.made(f"elasticity: {plugin}", partial(_rounds, plugin, rounds))
+        for plugin, rounds in (QUICK_ROUNDS if quick else ROUNDS).items()
+    }
 
 
-def _one(plugin: str, report: Report) -> dict[str, Any]:
-    report(f"elasticity: {plugin}")
+def _rounds(plugin: str, rounds: int) -> Section:
+    return _summed([_one(plugin) for _ in range(rounds)])
+
+
+def _one(plugin: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="sn-bench-") as directory, ExitStack() as stack:
         return _Rig(Path(directory), stack, plugin).measured()
 
 
 def _summed(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {**{name: median(run[name] for run in runs) for name in _TIMES}, "rounds": runs}
+    times = {name: median(run[name] for run in runs) for name in _TIMES}
+    return {"nodes": runs[0]["nodes"], **times, "rounds": runs}
 
 
-def table(section: dict[str, Any]) -> str:
+def table(section: Section) -> str:
     """The times in Markdown."""
     lines = [
         "| nodes are | decision after the step | created after the decision | takes flows after "
@@ -73,13 +76,24 @@ def table(section: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for plugin, found in section.items():
-        if "skipped" in found:
-            lines.append(f"| {plugin} | not measured: {found['skipped'].splitlines()[0]} | | | | |")
+        if NOT_MEASURED in found:
+            lines.append(f"| {plugin} | not measured: {found[NOT_MEASURED]} | | | | |")
             continue
         times = " | ".join(f"{found[name]:.2f} s" for name in _TIMES)
         made, failed = (sum(run[key] for run in found["rounds"]) for key in ("visits", "failed"))
-        lines.append(f"| {plugin} | {times} | {made}, {failed} |")
+        lines.append(f"| {found['nodes']} | {times} | {made:,}, {failed:,} |")
     return "\n".join(lines)
+
+
+def readme(section: Section) -> str:
+    """A sentence; empty where nothing was measured."""
+    known = [found for found in section.values() if NOT_MEASURED not in found]
+    times = (
+        f"{found['decision_s']:.1f} s and {found['first_flow_s']:.1f} s ({found['nodes']})"
+        for found in known
+    )
+    what = "From a step in the load to the decision, and from there to the new node's first flow"
+    return f"{what}: {', '.join(times)}." if known else ""
 
 
 class _Rig:
@@ -118,17 +132,28 @@ class _Rig:
         return self._times(seen, stepped_s, new)
 
     def _times(self, seen: Seen, stepped_s: float, new: str) -> dict[str, Any]:
-        decided_s = self._event("wanted", None)["time_s"]
-        first_s = seen.first_answer_s(new)
+        decided_s, first_s = self._at_s("wanted", None), seen.first_answer_s(new)
+        if first_s is None:
+            raise LabError(f"{new} takes flows and got none")
         return {
             "decision_s": decided_s - stepped_s,
-            "created_s": self._event("started", new)["time_s"] - decided_s,
-            "in_rotation_s": self._event("active", new)["time_s"] - decided_s,
-            "first_flow_s": None if first_s is None else first_s - decided_s,
+            "created_s": self._at_s("started", new) - decided_s,
+            "in_rotation_s": self._at_s("active", new) - decided_s,
+            "first_flow_s": first_s - decided_s,
             "visits": len(seen.visits),
             "failed": len(seen.failed),
             "reason": self._event("wanted", None)["reason"],
+            "nodes": self._kind(),
         }
+
+    def _kind(self) -> str:
+        """What the nodes really are."""
+        if self.plugin == "netns":
+            return "network namespaces"
+        virsh = f"{program('virsh')} -c {self.section['uri']}"
+        described = run_script(f"{virsh} dumpxml $({virsh} list --name | head -n 1)")
+        by_processor = "<domain type='kvm'" in described
+        return "virtual machines, " + ("KVM" if by_processor else "software emulation")
 
     def _serves(self) -> bool:
         try:
@@ -136,6 +161,12 @@ class _Rig:
         except OSError:
             return False
         return bool(group["live"]) and any(node["state"] == "active" for node in group["nodes"])
+
+    def _at_s(self, kind: str, node: str | None) -> float:
+        event = self._event(kind, node)
+        if event is None:
+            raise LabError(f"the controller's log has no {kind}")
+        return float(event["time_s"])
 
     def _event(self, kind: str, node: str | None) -> Any:
         """The first entry of the log of that kind; ``None`` when there is none."""
@@ -205,7 +236,7 @@ def _libvirt(rig: _Rig) -> dict[str, Any]:
         "image_format": "raw",
         "disks": str(rig.directory / "disks"),
         "memory_mib": 96,
-        "virtualization": "qemu",
+        "virtualization": "auto",
         "addresses": "10.0.0.20-10.0.0.29",
     }
 

@@ -1,6 +1,6 @@
-"""The measured controller as a process, and what processes use.
+"""The measured controller as a process.
 
-Owns the process, its command line and the conversation with it: ``bench._measured_app`` says what
+Owns the process, its command line and the conversation with it: ``bench.measured.app`` says what
 may be asked. Everything else about it is the product as an operator starts it.
 """
 
@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from bench import REPOSITORY
@@ -19,16 +18,15 @@ from sncontroller.lab.child import Child
 from sncontroller.lab.controller import Endpoints
 from sncontroller.lab.programs import LabError
 
-APPLICATION = "bench._measured_app"
+APPLICATION = "bench.measured.app"
 START_WITHIN_S = 60.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class MeasuredController:
     """``ryu-manager`` with the product's application and a clock; a context manager."""
 
     def __init__(self, directory: Path, configuration: Path, ready_nodes: int | None) -> None:
-        """With ``ready_nodes`` the hypervisor is replaced: see ``bench._measured_app``."""
+        """With ``ready_nodes`` the hypervisor is replaced: see ``bench.measured.app``."""
         self.endpoints = Endpoints()
         self._directory, self._configuration = directory, configuration
         self._ready_nodes = ready_nodes
@@ -40,12 +38,7 @@ class MeasuredController:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
 
     @property
@@ -109,17 +102,3 @@ class MeasuredController:
             ready = {"SNCONTROLLER_BENCH_READY": str(self._ready_nodes)}
         own = {"SNCONTROLLER_BENCH_SOCKET": str(path), "PYTHONPATH": str(REPOSITORY)}
         return {**os.environ, **own, **ready}
-
-
-def resident_mib(pid: int) -> float:
-    """The memory that a process has in use."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return round(int(line.split()[1]) / 1024, 1)
-    raise LabError(f"process {pid} has ended")
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS

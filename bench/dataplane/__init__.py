@@ -1,5 +1,11 @@
 """The data plane: rates, latency and the switch's work, ours beside what users would compare.
 
+    turns         one turn of one contender, and what all turns say together
+    contenders    how each contender is set up; textbook.py is the reactive one everybody writes
+    field         the switch, the client, the backends: the same for each contender
+    client        wrk for rates (client.lua), visits.py for latency
+    pins          the same beside many pinned flows
+
 Owns the order of the rounds, the targets and how the section is shown.
 """
 
@@ -13,15 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench import SCRATCH, Report, Section, pins
-from bench.contenders import Contender, contenders
-from bench.field import BACKENDS, Field
+from bench import SCRATCH, Report, Section
+from bench.dataplane import pins
+from bench.dataplane.contenders import PINNINGS, Contender, contenders
+from bench.dataplane.field import BACKENDS, Field
+from bench.dataplane.turns import Rounds, Spans, Turn, ratio, summary, turn
 from bench.targets import Target, target
-from bench.turns import Rounds, Spans, Turn, ratio, summary, turn
 from sncontroller.lab.programs import LabError
 
 ROUNDS: Final = 5
-BUDGET_S: Final = 420.0
+BUDGET_S: Final = 400.0
 """No further round begins that would not be over by then."""
 _QUICK: Final = Spans(new=1, visits=0.5, keep=1)
 NAMES: Final = ("normal", "conntrack", "learn", "reactive", "ovn", "haproxy", "nginx", "textbook")
@@ -289,7 +296,18 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def plot(section: Section, directory: Path) -> list[Path]:
-    """Draw the rates."""
-    from bench.plots import draw_rates
+    """Both rates of each contender as bars, the spread as whiskers; ours are dark."""
+    from bench.plots import pair
 
-    return [draw_rates(dict(_measured(section)), directory / "dataplane.png")]
+    path = directory / "dataplane.png"
+    found = dict(reversed(list(_measured(section))))
+    colours = ["#08519c" if name in PINNINGS else "#9ecae1" for name in found]
+    with pair(path) as both:
+        for axes, what in zip(both, ("new_connections", "keepalive_requests"), strict=True):
+            values = [each[f"{what}_per_s"] for each in found.values()]
+            spreads = [each[f"{what}_per_s_spread"] for each in found.values()]
+            below = [value - low for value, (low, _) in zip(values, spreads, strict=True)]
+            above = [high - value for value, (_, high) in zip(values, spreads, strict=True)]
+            axes.barh(list(found), values, xerr=(below, above), color=colours, ecolor="#636363")
+            axes.set_xlabel(f"{what.replace('_', ' ')} per second")
+    return [path]

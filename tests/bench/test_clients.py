@@ -10,8 +10,7 @@ import sys
 import pytest
 
 from bench import REPOSITORY
-from bench._seen import Held, Seen, Visit
-from bench._syns import checksum, syn
+from bench.clients import Held, Seen, Visit
 
 FAULT_S = 100.0
 
@@ -63,16 +62,6 @@ def test_held_connections() -> None:
     assert seen.errors() == {"ConnectionResetError": 1}
 
 
-def test_a_syn_is_well_formed() -> None:
-    """Both checksums are right, and every number has its own source."""
-    frame = syn(bytes(6), bytes(6), 64_001)
-    ip, tcp = frame[14:34], frame[34:]
-    assert checksum(ip) == 0
-    assert checksum(ip[12:20] + bytes([0, 6, 0, 20]) + tcp) == 0
-    sources = {syn(bytes(6), bytes(6), n)[26:36] for n in range(0, 130_000, 500)}
-    assert len(sources) == 260
-
-
 def test_the_visitor_notes_what_really_happens() -> None:
     """A server that moves held connections to another node, and breaks one, is found out."""
     first, last = asyncio.run(_visited())
@@ -106,7 +95,7 @@ async def _visited() -> list[bytes]:
     pace = {"ask_every_s": 0.01, "pause_s": 0.01, "width": 1, "held": 2}
     plan = json.dumps({"address": "127.0.0.1", "port": port, **pace})
     clients = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench._visitor", plan),
+        *(sys.executable, "-m", "bench.visitor", plan),
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

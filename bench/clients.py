@@ -1,6 +1,6 @@
 """The benchmark's side of the clients: start them, stop them, and what their notes say.
 
-Owns the process of ``bench._visitor`` and the figures made from its notes. All times are seconds
+Owns the process of ``bench.visitor`` and the figures made from its notes. All times are seconds
 since the epoch, of this machine's one clock.
 """
 
@@ -107,12 +107,12 @@ def _first_success_s(visits: list[Visit], at_s: float) -> float | None:
 
 
 class Clients:
-    """A running ``bench._visitor`` on a host; make it in the main thread."""
+    """A running ``bench.visitor`` on a host; make it in the main thread."""
 
     def __init__(self, host: Host, **plan: Any) -> None:
         """Return when its held connections are open. Raises ``LabError``."""
         self._process: subprocess.Popen[str] = host.popen(
-            *(sys.executable, "-m", "bench._visitor", json.dumps(plan)),
+            *(sys.executable, "-m", "bench.visitor", json.dumps(plan)),
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,12 +19,13 @@ from typing import Any, Final
 import yaml
 
 from bench.counters import tree
-from bench.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, Field
+from bench.dataplane.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, Field
 from bench.ovn import Ovn
+from bench.waiting import fetched, until
 from sncontroller.lab.child import Child
 from sncontroller.lab.controller import Controller, Endpoints
 from sncontroller.lab.namespaces import end_processes, namespace_pids
-from sncontroller.lab.programs import LabError, program
+from sncontroller.lab.programs import program
 
 __all__ = ["Contender", "contenders"]
 
@@ -115,30 +114,25 @@ class Ours(Contender):
         self._controller.start()
         ovs.set_controller(BRIDGE, self._endpoints.target)
         self.field.forward()
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not self._serves():
-            self._controller.expect_running()
-            if time.monotonic() > deadline:
-                raise LabError(f"{self.name}: not all nodes serve: {self._status()}")
-            time.sleep(0.1)
+        unready = f"{self.name}: not all nodes serve:"
+        until(self._serves, lambda: f"{unready} {self._status()}", READY_WITHIN_S)
 
     def _stop(self) -> None:
         self._controller.stop()
 
     def _serves(self) -> bool:
+        self._controller.expect_running()
         status = self._status()
         nodes = status["nodes"] if status else ()
         serving = [node for node in nodes if node["state"] == "active" and node["slots"] > 0]
         return bool(status) and len(serving) == len(BACKENDS) and bool(status["live"])
 
     def _status(self) -> dict[str, Any]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{self._endpoints.rest}/v1/status", timeout=2) as answer:
-                found: dict[str, Any] = json.load(answer)["groups"][0]
-                return found
+            found: dict[str, Any] = fetched(f"{self._endpoints.rest}/v1/status")["groups"][0]
         except OSError:
             return {}
+        return found
 
     def _config(self) -> dict[str, Any]:
         nodes = [
@@ -176,7 +170,8 @@ class OvnBalancer(Contender):
     @property
     def pids(self) -> tuple[int, ...]:
         """northd and ovn-controller."""
-        return self._ovn.pids if self._ovn else ()
+        pids = self._ovn.pids if self._ovn else {}
+        return tuple(pid for name, pid in pids.items() if name != "ovsdb-server")
 
     def _start(self) -> None:
         if self._ovn is None:
@@ -197,7 +192,7 @@ class OvnBalancer(Contender):
     def _network(self, ovn: Ovn) -> None:
         hosts = (self.field.client, *self.field.backends)
         ovn.add_switch("ls0", {host.name: (str(host.link.mac), host.ip) for host in hosts})
-        ovn.add_router("lr0", "ls0", "02:00:00:00:00:fe", "10.0.0.1/24")
+        ovn.add_router("lr0", {"ls0": ("02:00:00:00:00:fe", "10.0.0.1/24")})
         ovn.add_balancer("lb0", "ls0", f"{ROUTED}:80", [f"{address}:80" for address in BACKENDS])
 
 
@@ -264,7 +259,7 @@ class NginxStream(Proxy):
 
 
 class Textbook(Contender):
-    """The reactive load balancer that everybody writes first: ``bench/textbook.py``."""
+    """The reactive load balancer that everybody writes first: ``bench/dataplane/textbook.py``."""
 
     def __init__(self, name: str, field: Field) -> None:
         super().__init__(name, field)

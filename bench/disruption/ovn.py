@@ -6,12 +6,17 @@ to the backends' switch.
 
 from __future__ import annotations
 
-from bench._private_ovn import BRIDGE, PrivateOvn
-from bench._stage import ADDRESS, MOST_NODES, Contender, until
+from bench import ovn
+from bench.disruption.stage import ADDRESS, MOST_NODES, Contender
+from bench.waiting import until
 from sncontroller.lab.net import Host, Link
 
 SHORTEST_INTERVAL_S = 1
-_GATEWAYS = {"cli": "10.1.0.1/24", "web": "10.0.0.1/24"}
+_GATEWAYS = {
+    "ls-cli": ("02:00:00:00:ff:01", "10.1.0.1/24"),
+    "ls-web": ("02:00:00:00:ff:02", "10.0.0.1/24"),
+}
+_FRONT = f"{ADDRESS}:80"
 _CHECKS_FROM = "10.0.0.254"
 _CHECKS = {
     "interval": SHORTEST_INTERVAL_S,
@@ -33,15 +38,15 @@ class Ovn(Contender):
     """northd and ovn-controller on a private database."""
 
     title = "OVN load balancer"
-    bridge = BRIDGE
 
     def prepare(self) -> None:
         """The integration bridge, OVN, two logical switches and a router."""
-        self.ovs.add_bridge(BRIDGE, fail_mode="secure")
-        self.ovn = self.stack.enter_context(PrivateOvn(self.ovs, self.directory / "ovn"))
-        self.ovn.nbctl("lr-add", "lr0")
-        for nth, (name, gateway) in enumerate(_GATEWAYS.items(), 1):
-            self._switch(name, gateway, f"02:00:00:00:ff:{nth:02x}")
+        self.ovs.add_bridge(self.bridge, fail_mode="secure")
+        self.ovn = self.stack.enter_context(ovn.Ovn(self.directory / "ovn"))
+        for switch in _GATEWAYS:
+            self.ovn.add_switch(switch, {})
+        self.ovn.add_router("lr0", _GATEWAYS)
+        self.ovn.start_controller(self.ovs, self.bridge)
 
     def backend_link(self, index: int) -> Link:
         """An address of its own, and the router as the way to clients."""
@@ -63,44 +68,29 @@ class Ovn(Contender):
 
     def begin(self) -> None:
         """The load balancer with three backends and health checks; wait until it serves."""
-        self.ovn.nbctl("lb-add", "lb0", f"{ADDRESS}:80", self._backends(3), "tcp")
+        self.ovn.add_balancer("lb0", "ls-cli", _FRONT, self._backends(3))
         self._check_health()
-        self.ovn.nbctl("--wait=hv", "ls-lb-add", "ls-cli", "lb0")
-        until(self._answers, "OVN's load balancer does not serve")
+        self.ovn.sync()
+        until(self.answers, "OVN's load balancer does not serve")
         until(lambda: self._online(3), "OVN's health checks do not find the backends online")
 
     def scale(self, nodes: int) -> None:
         """Set the backends, and wait until the switch has them."""
-        vip = f'vips:"{ADDRESS}:80"="{self._backends(nodes)}"'
-        self.ovn.nbctl("--wait=hv", "set", "Load_Balancer", "lb0", vip)
+        self.ovn.set_backends("lb0", _FRONT, self._backends(nodes))
 
-    def _backends(self, nodes: int) -> str:
-        return ",".join(f"{_backend(index)}:80" for index in range(1, nodes + 1))
-
-    def _switch(self, name: str, gateway: str, mac: str) -> None:
-        self.ovn.nbctl(
-            *("ls-add", f"ls-{name}"),
-            *("--", "lrp-add", "lr0", f"lrp-{name}", mac, gateway),
-            *("--", "lsp-add", f"ls-{name}", f"to-{name}"),
-            *("--", "lsp-set-type", f"to-{name}", "router"),
-            *("--", "lsp-set-addresses", f"to-{name}", "router"),
-            *("--", "lsp-set-options", f"to-{name}", f"router-port=lrp-{name}"),
-        )
+    def _backends(self, nodes: int) -> list[str]:
+        return [f"{_backend(index)}:80" for index in range(1, nodes + 1)]
 
     def _check_health(self) -> None:
         options = (f"options:{key}={value}" for key, value in _CHECKS.items())
         self.ovn.nbctl(
             *("--", "--id=@check", "create", "Load_Balancer_Health_Check"),
-            *(f'vip="{ADDRESS}:80"', *options),
+            *(f'vip="{_FRONT}"', *options),
             *("--", "add", "Load_Balancer", "lb0", "health_check", "@check"),
         )
         for index in range(1, MOST_NODES + 1):
             mapping = f'ip_port_mappings:"{_backend(index)}"="vm{index}:{_CHECKS_FROM}"'
             self.ovn.nbctl("set", "Load_Balancer", "lb0", mapping)
-
-    def _answers(self) -> bool:
-        command = ("curl", "-s", "-m", "1", f"http://{ADDRESS}/ping")
-        return "pong" in self.client.run(*command, check=False).stdout
 
     def _online(self, nodes: int) -> bool:
         said = self.ovn.sbctl("--bare", "--columns=status", "list", "Service_Monitor")

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench import client
-from bench.client import Rate, Visits
-from bench.contenders import Contender
 from bench.counters import (
     Datapath,
     cpu_s,
@@ -22,7 +19,10 @@ from bench.counters import (
     datapath_flows,
     openflow_entries,
 )
-from bench.field import BRIDGE, Field
+from bench.dataplane import client
+from bench.dataplane.client import Rate, Visits
+from bench.dataplane.contenders import Contender
+from bench.dataplane.field import BRIDGE, Field
 
 
 @dataclass(frozen=True, slots=True)

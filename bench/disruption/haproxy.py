@@ -7,7 +7,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from bench._stage import ADDRESS, Contender, node_name, until
+from bench.disruption.stage import ADDRESS, Contender, node_name
+from bench.waiting import until
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.programs import program
 
@@ -55,7 +56,7 @@ class Haproxy(Contender):
         self.proxy = self._host("haproxy", Link(f"{ADDRESS}/24"))
         self._write(3)
         self._start(self.proxy)
-        until(self._answers, f"HAProxy does not serve:\n{self.log.read_text()}")
+        until(self.answers, f"HAProxy does not serve:\n{self.log.read_text()}")
 
     def scale(self, nodes: int) -> None:
         """Write the configuration and reload; return when the new worker is there."""
@@ -86,14 +87,6 @@ class Haproxy(Contender):
             directory=self.directory, address=ADDRESS, interval=CHECK_INTERVAL_MS, servers=servers
         )
         self._file.write_text(text)
-
-    def _answers(self) -> bool:
-        return (
-            "pong"
-            in self.client.run(
-                "curl", "-s", "-m", "1", f"http://{ADDRESS}/ping", check=False
-            ).stdout
-        )
 
     def _workers(self) -> set[int]:
         """The master's children; an old one stays while it has connections."""

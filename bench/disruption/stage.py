@@ -7,31 +7,26 @@ addresses, and how the number of backends is changed.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import time
-import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from bench._seen import Clients
+from bench.clients import Clients
+from bench.waiting import until
 from sncontroller.lab.namespaces import namespace_pids
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs
-from sncontroller.lab.programs import LabError
 from sncontroller.lab.service import Service
 
 ADDRESS = "10.0.0.10"
 """Where clients go."""
 MOST_NODES = 4
 SERVICE = Service(page_bytes=64, rate_bps=1_000_000_000)
-_PATIENCE_S = 30.0
 
 
 def node_name(index: int) -> str:
@@ -66,12 +61,7 @@ class Contender(ABC):
             self.stack = self.stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stack.close()
 
     # what differs
@@ -98,13 +88,19 @@ class Contender(ABC):
 
     def wait_recovered(self, index: int) -> None:
         """Return when the backend takes new connections again."""
-        wanted, deadline = node_name(index), time.monotonic() + _PATIENCE_S
-        while time.monotonic() < deadline:
+        wanted = node_name(index)
+
+        def seen() -> bool:
             with Clients(self.client, address=ADDRESS, width=4, max_s=3.0) as clients:
                 time.sleep(0.5)
-                if any(visit.node == wanted for visit in clients.finish().visits):
-                    return
-        raise LabError(f"{self.title}: {wanted} did not come back")
+                return any(visit.node == wanted for visit in clients.finish().visits)
+
+        until(seen, f"{self.title}: {wanted} did not come back")
+
+    def answers(self) -> bool:
+        """Whether the client is answered now."""
+        command = ("curl", "-s", "-m", "1", f"http://{ADDRESS}/ping")
+        return "pong" in self.client.run(*command, check=False).stdout
 
     # faults
 
@@ -152,20 +148,3 @@ class Contender(ABC):
         host = self.backends[index]
         host.popen(*command, stdout=log, stderr=subprocess.STDOUT)
         until(lambda: ":80" in host.run("ss", "-Hltn").stdout, f"{name} does not serve")
-
-
-def until(holds: Callable[[], object], otherwise: str, patience_s: float = _PATIENCE_S) -> None:
-    """Wait until it holds. Raises ``LabError``."""
-    deadline = time.monotonic() + patience_s
-    while not holds():
-        if time.monotonic() > deadline:
-            raise LabError(otherwise)
-        time.sleep(0.02)
-
-
-def fetched(url: str, body: object = None) -> Any:
-    """The JSON at a URL; a POST when there is a body. Raises ``OSError``."""
-    data = None if body is None else json.dumps(body).encode()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, data), timeout=5) as answer:
-        return json.load(answer)

@@ -1,4 +1,4 @@
-"""``python bench/visits.py ADDRESS RATE_PER_S SPAN_S``: connections at a fixed rate, each timed.
+"""``python visits.py ADDRESS RATE_PER_S SPAN_S``: connections at a fixed rate, each timed.
 
 A process of its own that runs in the client's namespace. Visits begin when they are due, whatever
 became of those before, and are timed from then on: connect, request, whole answer. So a contender
