@@ -26,7 +26,6 @@ from sncontroller.core.plan import (
     Drain,
     Older,
 )
-from sncontroller.core.scaling import Memory
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
 
@@ -149,7 +148,7 @@ def settle(turn: Turn) -> None:
     others = len(group.starting) + len(group.standby)
     have = len(group.serving) + max(0, others - group.spec.pool.warm)
     wanted = min(max(have, spec.min), spec.max)
-    memory = Memory(wanted=wanted, reason=f"{have} found at the start")
+    memory = replace(group.memory, wanted=wanted, reason=f"{have} found at the start")
     turn.change(settled=True, wanted=wanted, memory=memory)
 
 

@@ -165,6 +165,7 @@ class Lab:
         raw = {
             "controller": f"failover-{os.getpid()}",
             "poll_interval_s": 0.5,
+            "state_dir": str(self.directory / "state"),
             "groups": {GROUP: {**group, **self.changes}},
         }
         self.configuration.write_text(yaml.safe_dump(raw, sort_keys=False))

@@ -19,8 +19,6 @@ from sncontroller.core.scaling import (
     Observation,
     ScalingSpec,
     decide,
-    memory_from_json,
-    memory_to_json,
 )
 
 ADAPTER: TypeAdapter[ScalingSpec] = TypeAdapter(ScalingSpec)
@@ -160,15 +158,6 @@ def test_a_spec_with_other_bounds_takes_hold_at_once() -> None:
     bounded = group.live(1, 4.5)
     assert bounded.wanted == 2
     assert "(max 2)" in bounded.reason
-
-
-def test_memory_goes_through_json() -> None:
-    """A restarted controller goes on where it was."""
-    group = Group(spec_of("predictive"))
-    group.live(1000, noisy(2.3, 0.05))
-    assert memory_from_json(memory_to_json(group.memory)) == group.memory
-    with pytest.raises(ValueError, match="validation error"):
-        memory_from_json('{"wanted": "many"}')
 
 
 def test_without_a_measured_boot_half_a_minute_is_taken() -> None:

@@ -15,6 +15,9 @@ starts or drains a node, and nothing here knows where loads come from.
 """
 
 from sncontroller.core.scaling.decide import decide
+from sncontroller.core.scaling.demand import Demand
+from sncontroller.core.scaling.headroom import Headroom
+from sncontroller.core.scaling.pattern import Pattern
 from sncontroller.core.scaling.spec import (
     AUTO,
     Behavior,
@@ -32,24 +35,21 @@ from sncontroller.core.scaling.spec import (
     ThresholdSpec,
     policy_of,
 )
-from sncontroller.core.scaling.values import (
-    Decision,
-    Memory,
-    Observation,
-    memory_from_json,
-    memory_to_json,
-)
+from sncontroller.core.scaling.values import Decision, Memory, Observation
 
 __all__ = [
     "AUTO",
     "Behavior",
     "Decision",
+    "Demand",
     "Direction",
     "Floor",
+    "Headroom",
     "LimitKind",
     "ManualSpec",
     "Memory",
     "Observation",
+    "Pattern",
     "Policy",
     "PredictiveSpec",
     "ScalingSpec",
@@ -59,7 +59,5 @@ __all__ = [
     "TargetSpec",
     "ThresholdSpec",
     "decide",
-    "memory_from_json",
-    "memory_to_json",
     "policy_of",
 ]
