@@ -146,7 +146,8 @@ class Controller:
         self._step(zone, Asked(zone, found.name, verb), now)
         after = self.groups[zone].nodes.get(found.index)
         if after is not None and after.state is before and after.asked == found.asked:
-            raise ConflictError(f"{found.name} is {before.value}: cannot {verb.value} it")
+            why = f", {after.reason}" if after.since_s > found.since_s else ""
+            raise ConflictError(f"{found.name} is {before.value}: cannot {verb.value} it{why}")
 
     def scale(self, group: str, nodes: int | None, now: float) -> None:
         """Set the number of nodes by hand, or give it back to the policy with ``None``."""

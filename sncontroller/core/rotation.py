@@ -239,6 +239,7 @@ def _serve_in_need(turn: Turn) -> None:
         return
     for node in turn.group.having(State.DRAINING):
         turn.go(node, Trigger.UNDRAIN, "no other node is left")
+        turn.update(node.index, asked=False)
         turn.log(Kind.UNDRAINED, node.name, "no other node is left")
 
 

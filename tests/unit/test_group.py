@@ -170,6 +170,8 @@ def test_draining_nodes_serve_when_nobody_else_is_left() -> None:
     """Better a node on its way out than none."""
     world = up(hypervisor=None).ask("web-1", ev.Verb.DRAIN)
     assert world.states() == {1: State.ACTIVE}
+    world.link("vm1", up=False).link("vm1", up=True).wait(1)
+    assert world.states() == {1: State.ACTIVE}  # it was not said to be dead
 
 
 def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not() -> None:
