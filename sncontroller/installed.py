@@ -105,6 +105,11 @@ def adopter(mine: Entries) -> Index | None:
     return next((_marked(mark[1]) for mark in marks if mark is not None), None)
 
 
+def adopting(mine: Entries) -> bool:
+    """Whether connections older than us are the primary's."""
+    return any("tcp_flags=-syn" in line for line in mine.flows)
+
+
 def answers(there: Entries) -> dict[Zone, str]:
     """The groups for whose address the switch answers ARP, and the hardware address it names."""
     return {

@@ -170,7 +170,7 @@ def _found(
         primary_mac=known_mac,
         primary_port=view.primary_port or ports.get(spec.primary.port or ""),
         primary_serves=spec.arp == "switch" or not installed.answers(mine),
-        older=Older.SLOTS if mine.groups and adopter is None else Older.PRIMARY,
+        older=Older.SLOTS if mine.groups and not installed.adopting(mine) else Older.PRIMARY,
     )
 
 

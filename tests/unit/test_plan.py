@@ -9,7 +9,7 @@ import pytest
 from sncontroller.core.entries import SetField, ToController
 from sncontroller.core.layout import Index, Layout, node_mac
 from sncontroller.core.model import GroupSpec
-from sncontroller.core.plan import NEW_TCP, PlanNode, View, desired
+from sncontroller.core.plan import NEW_TCP, NOT_NEW_TCP, PlanNode, View, desired
 
 ADDRESS, MAC = "10.0.0.10", "52:54:00:00:00:01"
 
@@ -70,5 +70,5 @@ def test_a_packet_that_asks_is_the_group_s_when_it_comes_back() -> None:
     table = desired(spec, view(spec, primary=1), Layout())
     asking = [flow for flow in table.flows.values() if ToController() in flow.actions]
     asking = [flow for flow in asking if flow.table == Layout().dispatch_table]
-    assert [flow.match["tcp_flags"] for flow in asking] == [NEW_TCP, None]
+    assert [flow.match["tcp_flags"] for flow in asking] == [NOT_NEW_TCP, NEW_TCP, None]
     assert all(flow.actions == (SetField("eth_dst", MAC), ToController()) for flow in asking)

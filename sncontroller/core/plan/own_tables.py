@@ -55,6 +55,7 @@ FAILED_NOTE = 1
 """Priority there of an entry that matches nothing any more: the note that a node was failed."""
 DRAIN_NOTE = 2
 """The same of the note that a node drains: its pins go by the entry above it, to the node."""
+_NODE = "NXM_NX_REG0"
 SINCE, ASKED = "NXM_NX_REG3", "NXM_NX_REG4"
 """What a drain's note would load: when the drain began, and 1 where an operator asked for it."""
 _REOPENED = 105
@@ -139,15 +140,18 @@ def _notes(c: Compilation) -> Iterator[FlowEntry]:
 
 
 def _older(c: Compilation) -> Iterator[FlowEntry]:
-    """Connections that began without us, or that the primary itself began: to the primary."""
-    if not c.has_primary or c.spec.pinning == "reactive" or "tcp" not in c.spec.match.protocol:
+    """Connections that began without us, or that the primary itself began: to the primary.
+
+    With ``reactive`` the controller says so; that it has to is here for the next one to read.
+    """
+    if not c.has_primary or "tcp" not in c.spec.match.protocol:
         return
-    primary = Load(at.mark(c.zone, c.view.primary), "NXM_NX_REG0")
-    adopt = (primary, Resubmit(c.layout.commit_table))
+    primary, reactive = Load(at.mark(c.zone, c.view.primary), _NODE), c.spec.pinning == "reactive"
+    adopt = _first_packet(c) if reactive else (primary, Resubmit(c.layout.commit_table))
     if c.view.older is Older.PRIMARY:
         older = {**_no_pin(c), "ip_proto": TCP, "tcp_flags": NOT_NEW_TCP}
         yield _dispatch(c, Kind.SELECT, _OLDER, adopt, older)
-    if not c.spec.match.ports:
+    if not c.spec.match.ports and not reactive:
         begun = {**_no_pin(c), "ip_proto": TCP, "tcp_flags": ACCEPTED_TCP}
         yield _dispatch(c, Kind.SELECT, _OLDER, adopt, begun)
 
