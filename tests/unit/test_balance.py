@@ -152,3 +152,11 @@ def test_what_was_learnt_is_in_the_slot_table(learnt: dict[int, float]) -> None:
     found, _ = weights(spec, nodes, {}, learnt_from(spec, table), 0.0)
     assert moves(table, slot_table(table, found)) == 0
     assert learnt_from(spec_of(), table) == NONE
+
+
+def test_a_restart_keeps_what_was_learnt() -> None:
+    """Three quarters of the slots are a weight three times the other's."""
+    learnt = learnt_from(spec_of(kind="least-load"), (1,) * 192 + (2,) * 64)
+    assert dict(learnt.learnt) == {1: 1.5, 2: 0.5}
+    assert learnt.at_s is None
+    assert learnt_from(spec_of(kind="least-load"), ()) == NONE
