@@ -54,6 +54,7 @@ from sncontroller.management.desk import Desk
 from sncontroller.northbound import metrics, rest, views
 from sncontroller.openflow import packets
 from sncontroller.openflow.switch import EVENTS, Switch
+from sncontroller.store import KEEP_EVERY_S, Store
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
@@ -93,20 +94,22 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self.handler_errors = 0
         self._plugins = PluginHost(loaded.controller, self.put)
         self._desk = Desk(self.put)
-        self.controller = Controller(loaded, self, time.time())
+        self._store = Store(loaded.state_dir, loaded.controller)
+        self.controller = Controller(loaded, self, time.time(), self._store.recall)
         rest.mount(kwargs["wsgi"], self)
 
     def start(self) -> None:
         """Begin to work; called by Ryu once all applications exist."""
         super().start()
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
-        loops = (self._work, self._carry_out_all, self._keep_time, self._poll)
+        loops = (self._work, self._carry_out_all, self._keep_time, self._poll, self._remember)
         self._loops = [hub.spawn(loop) for loop in loops]
 
     def stop(self) -> None:
         """End; the switches go on forwarding, the nodes go on serving."""
         for loop in self._loops:
             hub.kill(loop)
+        self._keep()
         self._plugins.close()
         super().stop()
 
@@ -186,6 +189,17 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                     self.handler_errors += 1
                     LOG.exception("cannot poll")
 
+    def _remember(self) -> None:
+        while True:
+            hub.sleep(KEEP_EVERY_S)
+            self._keep()
+
+    def _keep(self) -> None:
+        """Write down what groups have learnt, but of those that are on their way out."""
+        named = self.controller.config.group
+        groups = self.controller.groups.values()
+        self._store.keep(group for group in groups if named(group.spec.name) is not None)
+
     # commands out
 
     def carry_out(self, group: str, command: Command) -> None:
@@ -257,6 +271,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     def scale(self, group: str, nodes: int | None) -> None:
         """Set or release the number of nodes; raises ``UnknownError``, ``ConflictError``."""
         self.controller.scale(group, nodes, time.time())
+        self._keep()
 
     def reload(self) -> tuple[str, ...]:
         """Read the file again and apply what changed: the names of the groups concerned.
@@ -268,7 +283,11 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         if refused:
             problems = tuple(config.Problem(r.path, r.message) for r in refused)
             raise config.ConfigError(problems)
-        return self.controller.reconfigure(fresh, time.time())
+        changed = self.controller.reconfigure(fresh, time.time())
+        for name in changed:
+            if fresh.group(name) is None:
+                self._store.forget(name)
+        return changed
 
     def _reload_and_log(self) -> None:
         try:

@@ -31,6 +31,7 @@ from sncontroller.core.events import (
     Tick,
     Verb,
 )
+from sncontroller.core.lasting import Lasting, resumed
 from sncontroller.core.layout import Zone
 from sncontroller.core.model import Config, GroupSpec, PoolSpec
 from sncontroller.core.plan import PlanNode, handback
@@ -70,8 +71,16 @@ class Refusal:
 class Controller:
     """The groups that run, by zone."""
 
-    def __init__(self, config: Config, effects: Effects, now: float) -> None:
+    def __init__(
+        self,
+        config: Config,
+        effects: Effects,
+        now: float,
+        recall: Callable[[str], Lasting] = lambda _: Lasting(),
+    ) -> None:
+        """Run the groups of ``config``; ``recall`` has what an earlier life learnt of each."""
         self.config = config
+        self._recall = recall
         self.groups: dict[Zone, Group] = {}
         self._effects = effects
         self._switches: dict[int, SwitchUp] = {}
@@ -137,7 +146,8 @@ class Controller:
         self._step(zone, Asked(zone, found.name, verb), now)
         after = self.groups[zone].nodes.get(found.index)
         if after is not None and after.state is before and after.asked == found.asked:
-            raise ConflictError(f"{found.name} is {before.value}: cannot {verb.value} it")
+            why = f", {after.reason}" if after.since_s > found.since_s else ""
+            raise ConflictError(f"{found.name} is {before.value}: cannot {verb.value} it{why}")
 
     def scale(self, group: str, nodes: int | None, now: float) -> None:
         """Set the number of nodes by hand, or give it back to the policy with ``None``."""
@@ -154,7 +164,7 @@ class Controller:
     def refusals(self, config: Config) -> tuple[Refusal, ...]:
         """What of ``config`` cannot be applied to the running groups."""
         problems = []
-        for name in ("controller", "switch"):
+        for name in ("controller", "switch", "state_dir"):
             if getattr(config, name) != getattr(self.config, name):
                 problems.append(Refusal(name, "cannot change while running; restart to apply it"))
         for spec in config.groups:
@@ -193,7 +203,8 @@ class Controller:
     # parts
 
     def _add(self, spec: GroupSpec, now: float) -> None:
-        self.groups[spec.zone] = machine.new_group(spec, self.config.switch.layout, now)
+        group = machine.new_group(spec, self.config.switch.layout, now)
+        self.groups[spec.zone] = resumed(group, self._recall(spec.name))
         heapq.heappush(self._due, (now, spec.zone))
 
     def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:

@@ -7,17 +7,17 @@ Pure functions of the dump's text. The controller reads the same from OpenFlow m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from sncontroller.bridge import Entries
 from sncontroller.core import layout
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Kind, Zone
-from sncontroller.core.plan import FAILED_NOTE
+from sncontroller.core.plan import ASKED, DRAIN_NOTE, FAILED_NOTE, SINCE, Drain
 
 _ANSWER = re.compile(r"arp_op=1 actions=.*set_field:([0-9a-f:]{17})->eth_src.*IN_PORT$")
 _DELIVERY = re.compile(r"set_field:([0-9a-f:]{17})->eth_dst,output:(\d+)")
 _OWNER = re.compile(r"load:(0x[0-9a-f]+)->NXM_NX_REG0\[\]")
-_FAILED = f" priority={FAILED_NOTE},"
+_LOADED = re.compile(r"load:(0x[0-9a-f]+|0)->(NXM_NX_REG\d)\[\]")
 _IN_PORT = re.compile(r"in_port=(\d+)")
 
 
@@ -56,19 +56,26 @@ def probed(mine: Entries) -> dict[Index, int]:
     }
 
 
-def draining(mine: Entries) -> frozenset[Index]:
-    """The nodes whose pins give way to new connections."""
-    return _selected_anew(line for line in mine.flows if _FAILED not in line)
+def draining(mine: Entries) -> dict[Index, Drain]:
+    """The drains under way, by node."""
+    drains = {}
+    for index, line in _noted(mine, DRAIN_NOTE):
+        said = {register: int(value, 16) for value, register in _LOADED.findall(line)}
+        drains[index] = Drain(said.get(SINCE, 0), bool(said.get(ASKED)))
+    return drains
 
 
 def failed(mine: Entries) -> frozenset[Index]:
     """The nodes that an operator took out."""
-    return _selected_anew(line for line in mine.flows if _FAILED in line)
+    return frozenset(index for index, _ in _noted(mine, FAILED_NOTE))
 
 
-def _selected_anew(lines: Iterable[str]) -> frozenset[Index]:
-    found = map(origin, lines)
-    return frozenset(o.index for o in found if o is not None and o.kind is Kind.SELECT and o.index)
+def _noted(mine: Entries, note: int) -> Iterator[tuple[Index, str]]:
+    """The notes of one kind: node and line."""
+    for line in mine.flows:
+        found = origin(line) if f" priority={note}," in line else None
+        if found is not None and found.kind is Kind.SELECT and found.index:
+            yield found.index, line
 
 
 def primary(mine: Entries) -> tuple[int, str] | None:
@@ -96,6 +103,11 @@ def adopter(mine: Entries) -> Index | None:
     lines = (line for line in mine.flows if "tcp_flags=-syn" in line)
     marks = (_OWNER.search(line) for line in lines)
     return next((_marked(mark[1]) for mark in marks if mark is not None), None)
+
+
+def adopting(mine: Entries) -> bool:
+    """Whether connections older than us are the primary's."""
+    return any("tcp_flags=-syn" in line for line in mine.flows)
 
 
 def answers(there: Entries) -> dict[Zone, str]:

@@ -135,7 +135,7 @@ def handbacks(config: Config, bridge: Bridge) -> frozenset[str]:
             view = _found(spec, there, bridge, ports, Known({}, {}))
             primary = next((node for node in view.nodes if node.index == PRIMARY_INDEX), None)
             if primary is not None:
-                first = replace(primary, draining=False)
+                first = replace(primary, drain=None)
                 table = handback(spec, first, config.switch.layout, view.ingress)
                 kept |= _as_entries(table).flows
     return frozenset(kept)
@@ -170,7 +170,7 @@ def _found(
         primary_mac=known_mac,
         primary_port=view.primary_port or ports.get(spec.primary.port or ""),
         primary_serves=spec.arp == "switch" or not installed.answers(mine),
-        older=Older.SLOTS if mine.groups and adopter is None else Older.PRIMARY,
+        older=Older.SLOTS if mine.groups and not installed.adopting(mine) else Older.PRIMARY,
     )
 
 
@@ -197,7 +197,7 @@ def _nodes(
             node = _primary(spec, mine, bridge, ports, known)
         yield replace(
             node,
-            draining=index in draining,
+            drain=draining.get(index),
             delivers=index in reached,
             failed=index in failed,
         )

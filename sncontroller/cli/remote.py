@@ -169,7 +169,7 @@ fail = _verb(
 def scale(group: str, nodes: str, api: str, json_: bool) -> None:
     """Set GROUP to N nodes, the primary included, or give it back to its policy with auto.
 
-    What is set holds until auto, or until the controller ends.
+    What is set holds until auto; over the controller's end only with state_dir.
     """
     if nodes != "auto" and not (nodes.isdigit() and int(nodes) > 0):
         raise click.UsageError(

@@ -64,6 +64,10 @@ def _console() -> Console:
 
 def _group(group: dict[str, Any], now_s: float) -> Iterator[Table | Text]:
     yield Text(_title(group), style="bold", no_wrap=True, overflow="ellipsis")
+    if group["reason"]:
+        yield Text(f"  wanted: {_wanted(group)}", style="dim")
+    if group["held"]:
+        yield Text(f"  BREAKER: {group['held_reason']}", style="bold red")
     table = Table(box=None)
     for name in ("node", "role", "state", "load", "slots", "flows/s", "bits/s", "since", "reason"):
         right = name in ("slots", "flows/s", "bits/s", "since")
@@ -95,6 +99,12 @@ def _title(group: dict[str, Any]) -> str:
     if group.get("warm") or group.get("warm_wanted"):
         nodes += f" and {group['warm']} of {group['warm_wanted']} warm"
     return f"{group['name']}  {addresses} on {where}: {nodes}{load}{switch}"
+
+
+def _wanted(group: dict[str, Any]) -> str:
+    """How many nodes, and why."""
+    until = "" if group["override"] is None else f", until: sncontroller scale {group['name']} auto"
+    return f"{group['wanted']}, {group['reason']}{until}"
 
 
 def _bar(load: float | None) -> str:

@@ -259,8 +259,8 @@ def _one_arp_answer(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
 def _one_probe_per_primary(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
     if not (_same_bridge(first, second) and _same_primary(first, second)):
         return
-    if first.health.source == second.health.source:
-        source = "no address" if second.health.source is None else str(second.health.source)
+    source = second.health.source
+    if source is not None and first.health.source == source:
         yield (
             ("health", "source"),
             f"probes the same primary as group '{first.name}' from {source} too, so that nobody "

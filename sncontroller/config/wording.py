@@ -56,6 +56,7 @@ _KINDS = {
 }
 _SPECIAL = {  # a path in the file or in a group -> what must stand there
     "controller": "1 to 63 letters, digits, dots, hyphens or underscores",
+    "state_dir": "an absolute path, as /var/lib/sncontroller",
     "switch.onward": "'normal' or the number of a table",
     "match.ports": "a port (80) or a range of ports (8000-8010) within 1-65535",
     "primary.mac": "a hardware address such as 52:54:00:12:34:56",
@@ -68,7 +69,7 @@ _SPECIAL = {  # a path in the file or in a group -> what must stand there
     "reports.url": "a URL such as http://{address}:9100/metrics",
     "scaling.target": "a load such as 0.7, or 'auto'",
 }
-_SOURCE = ": an address in the nodes' subnet that nobody uses"
+_SOURCE = "an address in the nodes' subnet that nobody uses"
 NAME_RULE = "a group's name is 1 to 32 lower-case letters, digits and hyphens, as in 'web-1'"
 _SHAPE_ERRORS = {
     "string_pattern_mismatch",
@@ -87,7 +88,10 @@ def found_in(error: ValidationError, model: type[BaseModel], raw: Any) -> tuple[
     by_path: dict[tuple[Key, ...], list[str]] = {}
     for item in error.errors(include_url=False):
         keys = _written(item["loc"], raw, str(item["type"]))
-        message = _message(item, _Place(model, keys, raw))
+        place = _Place(model, keys, raw)
+        if item["type"] == "too_short" and place.value:
+            continue  # there are enough; each that is wrong is told by itself
+        message = _message(item, place)
         told = by_path.setdefault(keys, [])
         if message not in told:
             told.append(message)
@@ -161,7 +165,8 @@ def _message(item: Any, place: _Place) -> str:
         case "value_error" | "assertion_error":
             text = str(context.get("error", item["msg"]))
             if not text.startswith("non-hexadecimal"):
-                return text + (_SOURCE if text.startswith("is required") else "")
+                what = f": {_SPECIAL.get(place.name, _SOURCE)}"
+                return text + (what if text.startswith("is required") else "")
             kind = "bad_hex"
     wanted = _wanted(kind, place, context)
     if wanted is None:
@@ -204,6 +209,8 @@ def _one_of(options: list[str], value: Any) -> str:
 def _not(value: Any) -> str:
     if value is None:
         return ", not empty"
+    if isinstance(value, (list, tuple)) and not value:
+        return ", not an empty one"
     if isinstance(value, (Mapping, list, tuple)):
         return f", not a {'mapping' if isinstance(value, Mapping) else 'list'}"
     text = str(value).lower() if isinstance(value, bool) else repr(value)

@@ -10,13 +10,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sncontroller.core import health, layout
-from sncontroller.core.entries import Bucket, GroupEntry, Load, Output, SetField, Table
+from sncontroller.core.balance import learnt_from
+from sncontroller.core.entries import Bucket, FlowEntry, GroupEntry, Load, Output, SetField, Table
 from sncontroller.core.events import Kind, Port
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
 from sncontroller.core.lifecycle import State, Trigger
-from sncontroller.core.plan import ARP_REQUEST, FAILED_NOTE, NOT_NEW_TCP, Older
-from sncontroller.core.scaling import Memory
+from sncontroller.core.plan import (
+    ARP_REQUEST,
+    ASKED,
+    DRAIN_NOTE,
+    FAILED_NOTE,
+    NOT_NEW_TCP,
+    SINCE,
+    Drain,
+    Older,
+)
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
 
@@ -79,11 +88,12 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
     delivered = dict(_delivered(installed, zone))
     if not delivered:
         return
-    draining = _marked(installed, zone, failed=False)
+    drains = _drains(installed, zone)
     for index, (number, mac) in delivered.items():
         if number not in by_number:
             continue
-        state = State.DRAINING if index in draining else State.ACTIVE
+        drain = drains.get(index)
+        state = State.ACTIVE if drain is None else State.DRAINING
         node = primary_node(turn) if index == PRIMARY_INDEX else new_node(turn, index, state, "")
         turn.put(node)
         turn.update(
@@ -91,16 +101,18 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
             mac=mac,
             port_name=by_number[number].name,
             port=turn.group.port(by_number[number].name),
-            state=state,
+            since_s=turn.now if drain is None else min(turn.now, drain.since_s),
             reason="found on the switch",
             health=health.adopted(spec.health, turn.now),
             quiet_since_s=turn.now,
-            asked=state is State.DRAINING,  # who wanted it is not on the switch: it goes on
+            asked=drain is not None and drain.asked,
         )
-    slots = _slots(installed.groups.get(layout.select_group(zone)))
+    slots = _slots(installed.groups.get(layout.select_group(zone)), delivered)
+    slots = slots if all(Index(s) in turn.group.nodes for s in slots) else ()
     turn.change(
-        slots=slots if all(Index(s) in turn.group.nodes for s in slots) else (),
+        slots=slots,
         weights={},
+        balance=learnt_from(spec.balance, slots),
         primary=_heir(turn, installed),
         older=Older.PRIMARY if _adopting(installed) else Older.SLOTS,
     )
@@ -119,7 +131,7 @@ def _heir(turn: Turn, installed: Table) -> Index:
 
 def _recover_failed(turn: Turn, installed: Table) -> None:
     """What an operator took out stays out."""
-    for index in _marked(installed, turn.group.spec.zone, failed=True):
+    for index in _noted(installed, turn.group.spec.zone, FAILED_NOTE):
         made = (
             primary_node(turn) if index == PRIMARY_INDEX else new_node(turn, index, State.GONE, "")
         )
@@ -136,7 +148,7 @@ def settle(turn: Turn) -> None:
     others = len(group.starting) + len(group.standby)
     have = len(group.serving) + max(0, others - group.spec.pool.warm)
     wanted = min(max(have, spec.min), spec.max)
-    memory = Memory(wanted=wanted, reason=f"{have} found at the start")
+    memory = replace(group.memory, wanted=wanted, reason=f"{have} found at the start")
     turn.change(settled=True, wanted=wanted, memory=memory)
 
 
@@ -188,31 +200,55 @@ def _delivered(installed: Table, zone: Zone) -> Iterable[tuple[Index, tuple[int,
         origin = layout.group_origin(group_id)
         if origin is None or origin[0] != zone or not origin[1] or not group.buckets:
             continue
-        actions: Mapping[type, object] = {type(a): a for a in group.buckets[0].actions}
-        mac, out = actions.get(SetField), actions.get(Output)
-        if isinstance(mac, SetField) and isinstance(out, Output):
-            yield origin[1], (out.port, str(mac.value))
+        place = _place(group.buckets[0])
+        if place is not None:
+            yield origin[1], place
 
 
-def _slots(group: GroupEntry | None) -> tuple[int, ...]:
-    return () if group is None else tuple(filter(None, map(_owner, group.buckets)))
+def _slots(group: GroupEntry | None, delivered: Mapping[Index, tuple[int, str]]) -> tuple[int, ...]:
+    """The owners in the slot table; empty where one of them cannot be told."""
+    places = {place: index for index, place in delivered.items()}
+    owners = () if group is None else tuple(_owner(bucket, places) for bucket in group.buckets)
+    return tuple(owner for owner in owners if owner) if all(owners) else ()
 
 
-def _owner(bucket: Bucket) -> int | None:
+def _owner(bucket: Bucket, places: Mapping[tuple[int, str], Index]) -> int | None:
+    """Whose slot it is: by the mark, or by the place where the buckets deliver themselves."""
     loads = [a.value for a in bucket.actions if isinstance(a, Load)]
-    return loads[0] & layout.MAX_INDEX if loads else None
+    if loads:
+        return loads[0] & layout.MAX_INDEX
+    place = _place(bucket)
+    return None if place is None else places.get(place)
 
 
-def _marked(installed: Table, zone: Zone, *, failed: bool) -> frozenset[Index]:
-    """The nodes that an operator failed; else those whose pins give way to new connections."""
-    found = set()
+def _place(bucket: Bucket) -> tuple[int, str] | None:
+    """Port number and hardware address that a bucket delivers to."""
+    actions: Mapping[type, object] = {type(a): a for a in bucket.actions}
+    mac, out = actions.get(SetField), actions.get(Output)
+    if isinstance(mac, SetField) and isinstance(out, Output):
+        return out.port, str(mac.value)
+    return None
+
+
+def _drains(installed: Table, zone: Zone) -> Mapping[Index, Drain]:
+    """The drain of each node that is draining."""
+    return {index: _drain(note) for index, note in _noted(installed, zone, DRAIN_NOTE).items()}
+
+
+def _drain(note: FlowEntry) -> Drain:
+    said = {a.dst: a.value for a in note.actions if isinstance(a, Load)}
+    return Drain(said.get(SINCE, 0), bool(said.get(ASKED)))
+
+
+def _noted(installed: Table, zone: Zone, note: int) -> Mapping[Index, FlowEntry]:
+    """The notes of one kind, by node."""
+    found = {}
     for flow in installed.flows.values():
         origin = layout.origin(flow.cookie)
-        if origin is None or origin.zone != zone or not origin.index:
-            continue
-        if origin.kind is layout.Kind.SELECT and (flow.priority == FAILED_NOTE) is failed:
-            found.add(origin.index)
-    return frozenset(found)
+        ours = origin is not None and origin.zone == zone and origin.kind is layout.Kind.SELECT
+        if ours and origin is not None and origin.index and flow.priority == note:
+            found[origin.index] = flow
+    return found
 
 
 def _adopting(installed: Table) -> bool:

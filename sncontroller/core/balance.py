@@ -7,7 +7,8 @@ Owns the weights and the memory behind the ones that follow load. Weights become
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -84,6 +85,16 @@ class BalanceMemory:
 
     learnt: tuple[tuple[int, float], ...] = ()
     at_s: float | None = None
+
+
+def learnt_from(spec: BalanceSpec, slots: Collection[int]) -> BalanceMemory:
+    """What least-load had learnt, read back from the slot table that came of it."""
+    if spec.kind is not BalanceKind.LEAST_LOAD:
+        return BalanceMemory()
+    owned = Counter(slots)
+    return BalanceMemory(
+        tuple((index, owned[index] * len(owned) / len(slots)) for index in sorted(owned))
+    )
 
 
 def weights(

@@ -256,6 +256,8 @@ class Config(Spec):
     controller: str = Field(default="sncontroller", pattern=r"^[A-Za-z0-9._-]{1,63}$")
     """Tag on everything we create; two controllers that share a hypervisor need different ones."""
     poll_interval_s: float = Field(default=1.0, ge=0.1, le=60)
+    state_dir: str | None = Field(default=None, pattern=r"^/")
+    """Where is kept what groups have learnt; without it a controller's end costs that."""
     switch: SwitchSpec = SwitchSpec()
     groups: tuple[GroupSpec, ...] = ()
 

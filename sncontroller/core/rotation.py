@@ -15,7 +15,7 @@ from sncontroller.core.events import Apply, Kind
 from sncontroller.core.fleet import pause_s
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import SERVING, State, Trigger
-from sncontroller.core.plan import PlanNode, View, desired
+from sncontroller.core.plan import Drain, PlanNode, View, desired
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
 
@@ -64,7 +64,8 @@ def _breaker(turn: Turn) -> None:
     held = state.held | _still_held(turn, healths)
     if group.held and not held:
         turn.log(Kind.BREAKER, None, "over: enough nodes answer again")
-    turn.change(held=held, waits=waits)
+    reason = (state.reason or group.held_reason) if held else ""
+    turn.change(held=held, waits=waits, held_reason=reason)
 
 
 def _suspected(seen: health.Health) -> health.Health:
@@ -238,6 +239,7 @@ def _serve_in_need(turn: Turn) -> None:
         return
     for node in turn.group.having(State.DRAINING):
         turn.go(node, Trigger.UNDRAIN, "no other node is left")
+        turn.update(node.index, asked=False)
         turn.log(Kind.UNDRAINED, node.name, "no other node is left")
 
 
@@ -292,7 +294,7 @@ def _view(turn: Turn) -> View:
             n.index,
             n.port.number,
             n.mac,
-            draining=n.state is State.DRAINING,
+            drain=Drain(int(n.since_s), n.asked) if n.state is State.DRAINING else None,
             delivers=n.deliverable,
             failed=n.state is State.FAILED and n.asked,
         )

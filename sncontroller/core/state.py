@@ -176,6 +176,8 @@ class Group:
     """Nodes in a row that never came into service."""
     held: frozenset[int] = frozenset()
     """Nodes that the breaker keeps in rotation."""
+    held_reason: str = ""
+    """Why, in words; empty while it keeps none."""
     waits: frozenset[int] = frozenset()
     """Nodes that it would keep if those whose last probe was bad turn out to be dead too."""
     view: View | None = None

@@ -39,6 +39,12 @@ _GROUP: tuple[tuple[str, str, str, Read], ...] = (
         "Nodes that there are, whatever their state: what is paid for.",
         lambda g: len(g["nodes"]),
     ),
+    (
+        "held_nodes",
+        "gauge",
+        "Nodes that look dead and are kept in rotation by the breaker: look at the probes' way.",
+        lambda g: len(g["held"]),
+    ),
     ("connected", "gauge", "1 while the group's switch is connected.", lambda g: g["connected"]),
     (
         "slots_moved_total",

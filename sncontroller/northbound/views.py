@@ -49,6 +49,8 @@ def group_status(group: Group) -> dict[str, Any]:
         "warm": len(group.standby),
         "warm_wanted": group.warm_wanted,
         "reason": group.memory.reason,
+        "held": [group.nodes[i].name for i in sorted(group.nodes) if i in group.held],
+        "held_reason": group.held_reason,
         "slots_moved_total": group.slots_moved,
         "nodes": [_node(group, group.nodes[i], slots[i]) for i in sorted(group.nodes)],
         "events": [event(entry) for entry in group.log],
@@ -86,5 +88,6 @@ def _node(group: Group, node: Node, slots: int) -> dict[str, Any]:
             "latency_s": node.latency_s,
         },
         "since_s": node.since_s,
+        "asked": node.asked,
         "reason": node.reason,
     }

@@ -26,7 +26,7 @@ from sncontroller.core.diff import diff
 from sncontroller.core.entries import EMPTY, Table
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Layout, Zone
 from sncontroller.core.model import GroupSpec
-from sncontroller.core.plan import Older, PlanNode, View, desired
+from sncontroller.core.plan import Drain, Older, PlanNode, View, desired
 from sncontroller.core.slots import slot_table
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs, program
@@ -234,7 +234,7 @@ class World:
             "nodes": tuple(
                 replace(
                     n,
-                    draining=n.index in draining,
+                    drain=Drain() if n.index in draining else None,
                     delivers=n.index not in failed,
                     failed=n.index in failed,
                 )

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from sncontroller import config, installed
 from sncontroller.bridge import Entries
 from sncontroller.core import ofctl
 from sncontroller.core.layout import PRIMARY_INDEX, Index
-from sncontroller.core.plan import Older, PlanNode, View, desired
+from sncontroller.core.plan import Drain, Older, PlanNode, View, desired
 from sncontroller.lab.controller import Controller, Endpoints
 from sncontroller.lab.leftovers import Scope, leftovers, snapshot
 from sncontroller.lab.namespaces import namespace_pids, namespaces, remove_namespace
@@ -165,6 +165,7 @@ class Lab:
         raw = {
             "controller": f"failover-{os.getpid()}",
             "poll_interval_s": 0.5,
+            "state_dir": str(self.directory / "state"),
             "groups": {GROUP: {**group, **self.changes}},
         }
         self.configuration.write_text(yaml.safe_dump(raw, sort_keys=False))
@@ -323,7 +324,7 @@ class Lab:
                     Index(i),
                     self.ovs.ofport(node["port"]),
                     node["mac"],
-                    draining=node["state"] == "draining",
+                    drain=_drain(node),
                     delivers=node["state"] in _DELIVERS,
                 )
                 for i, node in sorted(nodes.items())
@@ -352,6 +353,11 @@ class Lab:
         assert self.controller.stop() == 0
         assert "Traceback" not in (self.directory / "controller.log").read_text()
         assert switch.foreign(self.ovs, BRIDGE) == self.foreign
+
+
+def _drain(node: Mapping[str, Any]) -> Drain | None:
+    """The drain of a node as a status shows it."""
+    return Drain(int(node["since_s"]), node["asked"]) if node["state"] == "draining" else None
 
 
 @contextmanager

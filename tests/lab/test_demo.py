@@ -86,6 +86,10 @@ def test_one_vm_becomes_a_group_and_one_again(
     assert found["foreign_flows_identical"] is True
     deeds = {event["what"] for event in found["events"]}
     assert {"attached", "started", "active", "draining", "stopped", "detached"} <= deeds
+    why = "\n".join(event["why"] for event in found["events"] if event["what"] == "wanted")
+    assert "nodes: load " in why
+    assert " above 0.8 for " in why
+    assert " below 0.35 for " in why
     assert ("controller_killed" in deeds) == ("--kill-controller" in options)
     assert found["hypervisor"] == ("libvirt" if options == LIBVIRT else "netns")
     assert (tmp_path / "demo.png").read_bytes()[:4] == b"\x89PNG"

@@ -312,6 +312,21 @@ def test_a_drain_survives_the_controller(tmp_path: Path) -> None:
         lab.active(*ALL)
 
 
+def test_what_an_operator_set_survives_the_controller(tmp_path: Path) -> None:
+    """The policy would want one node; it goes on waiting until the number is given back."""
+    scaling, capacity = {"policy": "target", "max": 4}, {"bits_per_s": 1_000_000_000}
+    with running(tmp_path, nodes=1, scaling=scaling, capacity=capacity) as lab:
+        lab.ask("groups/web/scale", {"nodes": 3})
+        lab.active(*ALL)
+        lab.restart_controller()
+        lab.active(*ALL)
+        assert (lab.group()["override"], lab.group()["wanted"]) == (3, 3)
+        lab.ask("groups/web/scale", {"nodes": None})
+        lab.restart_controller()
+        lab.active(*ALL)
+        assert lab.group()["override"] is None
+
+
 # The hypervisor ----------------------------------------------------------------------------------
 
 

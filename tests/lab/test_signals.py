@@ -81,22 +81,26 @@ THRESHOLD = {
 class Exporting(Managed):
     """A lab whose nodes run an exporter beside the service; what it says is in a file."""
 
+    primarys = "busy"
+    """Where the primary's exporter finds what it says."""
+
     def serve_primary(self) -> None:
         """And its exporter."""
         super().serve_primary()
-        self.busy = self.directory / "busy"
-        self.say(0.5)
-        command = (sys.executable, "-m", "tests.lab.exporter", str(self.busy))
+        for file in ("busy", self.primarys):
+            self.say(0.5, file)
+        spoken = str(self.directory / self.primarys)
+        command = (sys.executable, "-m", "tests.lab.exporter", spoken)
         started = self.primary.popen(*command, cwd=REPOSITORY, stdout=subprocess.PIPE)
         assert started.stdout is not None
         self.stack.enter_context(started.stdout)
         self.exporter = int(started.stdout.readline())
 
-    def say(self, busy: float) -> None:
-        """What all exporters say from now on."""
-        fresh = self.busy.with_suffix(".new")
+    def say(self, busy: float, file: str = "busy") -> None:
+        """What all exporters that read this file say from now on."""
+        fresh = self.directory / f"{file}.new"
         fresh.write_text(str(busy))
-        fresh.replace(self.busy)
+        fresh.replace(self.directory / file)
 
     def hypervisor(self, **changes: Any) -> dict[str, Any]:
         """Secondaries with an exporter of their own."""
@@ -138,6 +142,54 @@ def test_a_group_scales_by_what_an_exporter_reports(tmp_path: Path) -> None:
             f"\nscaled up {wanted['time_s'] - busy_s:.2f} s after the exporters said so; with one"
             f" silent: {said['reason']!r}, no change"
         )
+
+
+class Unequal(Exporting):
+    """A lab whose primary says something else than its secondaries."""
+
+    primarys = "primary"
+
+
+def test_weights_follow_what_nodes_report(tmp_path: Path) -> None:
+    """A weak primary gets fewer new flows, bit by bit; in the band, and at a restart, none move.
+
+    Connections that are there stay where they are, whatever the weights do.
+    """
+    balance = {"kind": "least-load", "interval_s": 1}
+    changes = {"capacity": {"reports": {"busy": 1.0}}, "reports": REPORTS, "balance": balance}
+    with running(tmp_path, nodes=2, lab=Unequal, **changes) as lab:
+        assert isinstance(lab, Unequal)
+        lab.until(lambda: lab.node("web-2")["load"] == 0.5, "no report")
+        holder = lab.visitor()
+        assert holder.do("open", count=30, **TO)["nodes"][PRIMARY] > 5
+        churn = holder.start("churn", rounds=1000, pause_s=0.05)
+        assert lab.node(PRIMARY)["slots"] == 128
+        seen = [128]
+        lab.say(0.8, "primary")
+
+        def fewer() -> bool:
+            now = lab.node(PRIMARY)["slots"]
+            seen.extend([now] if now != seen[-1] else [])
+            return now <= 64
+
+        lab.until(fewer, "the weights do not follow")
+        for file in ("busy", "primary"):
+            lab.say(0.6, file)
+        lab.until(lambda: {n["load"] for n in lab.group()["nodes"]} == {0.6}, "no report")
+        lab.say(0.65, "primary")
+        settled = lab.slots()
+        time.sleep(3)  # three intervals
+        assert lab.slots() == settled
+        lab.restart_controller()
+        lab.active(PRIMARY, "web-2")
+        time.sleep(3)
+        assert lab.slots() == settled
+        holder.do("stop")
+        held = holder.wait(churn)
+        assert (held["broken"], held["moved"]) == (0, 0)
+        assert seen == sorted(seen, reverse=True)
+        assert len(seen) > 2
+        print(f"\nleast-load: slots of a primary at 0.8 beside 0.5: {seen}; then all stay")
 
 
 # Probes by the controller -------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def compiled(
                 Index(n),
                 n,
                 PRIMARY_MAC if n == 1 else node_mac(spec.zone, Index(n)),
-                n in draining,
+                plan.Drain(1000) if n in draining else None,
             )
             for n in nodes
         ),

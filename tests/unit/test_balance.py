@@ -14,8 +14,10 @@ from sncontroller.core.balance import (
     BalanceMemory,
     BalanceSpec,
     Candidate,
+    learnt_from,
     weights,
 )
+from sncontroller.core.slots import moves, slot_table
 
 NONE = BalanceMemory()
 
@@ -140,3 +142,21 @@ def test_weights_need_a_kind_that_uses_them() -> None:
     """Weights with kind even would be ignored in silence."""
     with pytest.raises(ValidationError, match="weights need kind"):
         spec_of(weights={1: 2})
+
+
+@given(st.dictionaries(st.integers(1, 9), st.floats(1 / WEIGHT_SPAN, WEIGHT_SPAN), min_size=1))
+def test_what_was_learnt_is_in_the_slot_table(learnt: dict[int, float]) -> None:
+    """A controller that starts anew takes the weights from the table and moves no slot."""
+    spec, table = spec_of(kind="least-load"), slot_table(None, learnt)
+    nodes = [Candidate(index, serving=index in table) for index in learnt]
+    found, _ = weights(spec, nodes, {}, learnt_from(spec, table), 0.0)
+    assert moves(table, slot_table(table, found)) == 0
+    assert learnt_from(spec_of(), table) == NONE
+
+
+def test_a_restart_keeps_what_was_learnt() -> None:
+    """Three quarters of the slots are a weight three times the other's."""
+    learnt = learnt_from(spec_of(kind="least-load"), (1,) * 192 + (2,) * 64)
+    assert dict(learnt.learnt) == {1: 1.5, 2: 0.5}
+    assert learnt.at_s is None
+    assert learnt_from(spec_of(kind="least-load"), ()) == NONE

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.text import Text
 
 import sncontroller
 from sncontroller.cli import main, manual, tables
@@ -233,6 +234,18 @@ def test_status(cli: Cli, served: Served) -> None:
     assert [group["name"] for group in shown["groups"]] == ["dns", "web"]
     one = json.loads(cli("status", "web", "--api", served.url, "--json").stdout)
     assert [group["name"] for group in one["groups"]] == ["web"]
+
+
+def test_status_says_loudly_that_the_breaker_holds(cli: Cli, served: Served) -> None:
+    """And why so many nodes are wanted, and what ends it."""
+    status = json.loads(cli("status", "web", "--api", served.url, "--json").stdout)
+    why = "held in rotation: 1; looks dead, but no other node could serve"
+    held = {"held": ["web-1"], "held_reason": why, "override": 2, "wanted": 2}
+    (group,) = status["groups"]
+    shown = tables.rendered({**status, "groups": [{**group, **held, "reason": "asked for"}]})
+    lines = [str(part) for part in shown.renderables if isinstance(part, Text)]
+    assert lines[1] == "  wanted: 2, asked for, until: sncontroller scale web auto"
+    assert lines[2] == f"  BREAKER: {why}"
 
 
 def test_scale_and_verbs(cli: Cli, served: Served) -> None:

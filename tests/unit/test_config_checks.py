@@ -206,6 +206,21 @@ def test_groups_that_share_a_primary() -> None:
     assert parse(written(web=GROUP, other=changed(match={"ports": 81}, health=source))).groups
 
 
+@pytest.mark.parametrize(
+    "health",
+    [
+        {"kind": "none"},
+        {"kind": "bfd"},
+        {"kind": "arp", "target": "10.0.0.100+index"},
+        {"kind": "tcp", "via": "controller", "port": 8080},
+    ],
+)
+def test_groups_that_share_a_primary_and_probe_from_no_address(health: dict[str, Any]) -> None:
+    """Where a kind takes no source, none is asked for."""
+    one, other = changed(match={"ports": 80}), changed(match={"ports": 81})
+    assert parse(written(web={**one, "health": health}, other={**other, "health": health})).groups
+
+
 def test_the_switch_answers_for_one_group_only() -> None:
     """Two groups with an address in common cannot both have ``arp: switch``."""
     other = changed(match={"ports": 81}, primary={"port": "vm2"}, arp="switch")

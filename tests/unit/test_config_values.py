@@ -90,6 +90,28 @@ from tests.unit.configs import GROUP, OTHER, README, changed, problems, told, wr
             "that nobody uses",
         ),
         (
+            {"health": {"kind": "udp"}},
+            "health.payload: is required for kind udp: text, or bytes as in 'hex:0102ff'",
+        ),
+        (
+            {"health": {"kind": "arp"}},
+            "health.target: is required for kind arp: an address such as 10.0.0.100, "
+            "or 10.0.0.100+index",
+        ),
+        (
+            {"scaling": {"policy": "schedule", "floors": []}},
+            "scaling.floors: must be a list of at least 1, not an empty one",
+        ),
+        (
+            {
+                "scaling": {
+                    "policy": "schedule",
+                    "floors": [{"cron": "0 25 * * *", "for_s": 60, "nodes": 1}],
+                }
+            },
+            "scaling.floors[0].cron: cron hour '25': want 0 to 23",
+        ),
+        (
             {"health": {"kind": "tpc"}},
             "health.kind: must be none, arp, icmp, tcp, udp, http or bfd, not 'tpc'; "
             "did you mean 'tcp'?",
@@ -140,6 +162,10 @@ def test_what_is_wrong_in_a_group(sections: dict[str, Any], line: str | None) ->
             "not 'lab 1' (line 1)",
         ),
         ("controller: 5\n", None),
+        (
+            "state_dir: var/lib\n",
+            "state_dir: must be an absolute path, as /var/lib/sncontroller, not 'var/lib' (line 1)",
+        ),
         ("poll_interval_s: 0\n", "poll_interval_s: must be at least 0.1, not 0 (line 1)"),
         ("switch: {priority: true}\n", "switch.priority: must not be true (line 1)"),
         (

@@ -124,6 +124,9 @@ def test_an_operator_reads_why_something_cannot_be_done(controller: Controller) 
     """Bounds and states are explained."""
     with pytest.raises(ConflictError, match="between 1 and 1"):
         controller.scale("web", 3, 101.0)
+    alone = "web-1 is active: cannot drain it, no other node is left"
+    with pytest.raises(ConflictError, match=alone):
+        controller.ask("web", "web-1", ev.Verb.DRAIN, 101.0)
     with pytest.raises(ConflictError, match="web-1 is active: cannot undrain it"):
         controller.ask("web", "1", ev.Verb.UNDRAIN, 101.0)
 

@@ -170,6 +170,8 @@ def test_draining_nodes_serve_when_nobody_else_is_left() -> None:
     """Better a node on its way out than none."""
     world = up(hypervisor=None).ask("web-1", ev.Verb.DRAIN)
     assert world.states() == {1: State.ACTIVE}
+    world.link("vm1", up=False).link("vm1", up=True).wait(1)
+    assert world.states() == {1: State.ACTIVE}  # it was not said to be dead
 
 
 def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not() -> None:
@@ -219,17 +221,50 @@ def test_a_restarted_controller_finds_nodes_that_were_still_starting() -> None:
     assert serving(world) == [1, 2]
 
 
-def test_a_drain_goes_on_after_a_restart_even_where_nodes_are_missing() -> None:
-    """Who wanted it is not known any more; it was perhaps an operator."""
-    world = up().scale(3).wait(3)
+PROTOCOLS = [("tcp",), ("udp",), ("tcp", "udp")]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("pinning", ["conntrack", "learn", "reactive"])
+def test_an_operators_drain_survives_a_restart(pinning: str, protocol: tuple[str, ...]) -> None:
+    """Whatever the pinning and the protocol: also where nodes are missing it is not taken back."""
+    match = up().spec.match.model_copy(update={"protocol": protocol})
+    world = up(pinning=pinning, match=match).scale(3).wait(3)
     world.errors = [("no room", True)] * 9
     world.ask("web-3", ev.Verb.DRAIN).wait(2)
     assert world.states()[3] is State.DRAINING
     world.errors = [("no room", True)] * 9
+    table, slots = world.installed, world.group.slots
     world.restarted().wait(1)
+    assert (world.installed, world.group.slots) == (table, slots)
     world.scale(3)
     assert world.states()[3] is State.DRAINING
     assert 3 not in world.owners()
+    world.ask("web-3", ev.Verb.UNDRAIN).restarted()
+    assert world.states()[3] is State.ACTIVE
+
+
+def test_a_drain_of_the_policy_is_still_the_policys_after_a_restart() -> None:
+    """The load comes back after the restart: so does the node that drains."""
+    world = up().scale(3).scale(2).restarted()
+    assert world.states()[3] is State.DRAINING
+    world.scale(3)
+    assert world.states()[3] is State.ACTIVE
+    assert set(world.nodes) == {"web-2", "web-3"}
+
+
+def test_a_deadline_goes_on_through_restarts() -> None:
+    """However often the controller starts anew: the drain ends when it was to end."""
+    world = up().scale(2).scale(1)
+    for packets in range(1, 98):
+        world.wait(1).poll({2: packets})
+        if packets % 20 == 0:
+            world.restarted()
+    assert world.states()[2] is State.DRAINING
+    for packets in range(98, 103):
+        world.wait(1).poll({2: packets})
+    assert world.states() == {1: State.ACTIVE}
+    assert [e.took_s for e in world.log if e.kind is ev.Kind.DRAINED] == [100.0]
 
 
 def test_a_new_specification_tries_again_at_once() -> None:

@@ -30,6 +30,7 @@ GROUP: dict[str, Any] = {
     "wanted": 2,
     "active": 1,
     "connected": True,
+    "held": ["web-1"],
     "slots_moved_total": 7,
     "nodes": [NODE],
 }
@@ -51,6 +52,7 @@ def test_every_number_has_its_series() -> None:
     node = '{group="web",node="web-1",role="primary"}'
     assert found['sncontroller_group_wanted_nodes{group="web"}'] == 2
     assert found['sncontroller_group_connected{group="web"}'] == 1
+    assert found['sncontroller_group_held_nodes{group="web"}'] == 1
     assert found['sncontroller_group_slots_moved_total{group="web"}'] == 7
     assert found[f"sncontroller_node_load{node}"] == 0.25
     assert found[f"sncontroller_node_bits_per_second{node}"] == 1e9

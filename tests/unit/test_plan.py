@@ -9,7 +9,7 @@ import pytest
 from sncontroller.core.entries import SetField, ToController
 from sncontroller.core.layout import Index, Layout, node_mac
 from sncontroller.core.model import GroupSpec
-from sncontroller.core.plan import NEW_TCP, PlanNode, View, desired
+from sncontroller.core.plan import NEW_TCP, NOT_NEW_TCP, PlanNode, View, desired
 
 ADDRESS, MAC = "10.0.0.10", "52:54:00:00:00:01"
 
@@ -40,9 +40,13 @@ def view(spec: GroupSpec, *, primary: int) -> View:
 
 @pytest.mark.parametrize("pinning", ["conntrack", "learn", "reactive"])
 @pytest.mark.parametrize("primary", [1, 2])
-def test_groups_of_one_primary_have_no_entry_in_common(pinning: str, primary: int) -> None:
+@pytest.mark.parametrize("asks", [True, False])
+def test_groups_of_one_primary_have_no_entry_in_common(
+    pinning: str, primary: int, asks: bool
+) -> None:
     """Also when it is dead and the switch answers for the address, in each group's name."""
-    specs = [group(number, pinning=pinning) for number in (1, 2, 3)]
+    unasked = {} if asks else {"health": {"kind": "none"}}
+    specs = [group(number, pinning=pinning, **unasked) for number in (1, 2, 3)]
     tables = [desired(spec, view(spec, primary=primary), Layout()) for spec in specs]
     flows = [key for table in tables for key in table.flows]
     groups = [key for table in tables for key in table.groups]
@@ -51,11 +55,20 @@ def test_groups_of_one_primary_have_no_entry_in_common(pinning: str, primary: in
     assert sum(flow.match["arp_tpa"] == ADDRESS for flow in answers) == (0 if primary == 1 else 3)
 
 
+def test_groups_that_look_for_one_primary_have_no_entry_in_common() -> None:
+    """Each asks in its own name until port and hardware address are known."""
+    specs = [group(number, health={"kind": "none"}) for number in (1, 2, 3)]
+    unknown = View((), (), Index(1), None, 1)
+    tables = [desired(spec, unknown, Layout()) for spec in specs]
+    flows = [key for table in tables for key in table.flows]
+    assert len(set(flows)) == len(flows) == 3
+
+
 def test_a_packet_that_asks_is_the_group_s_when_it_comes_back() -> None:
     """It was addressed to its own sender for the bridge to learn from; the asking undoes that."""
     spec = group(1, pinning="reactive")
     table = desired(spec, view(spec, primary=1), Layout())
     asking = [flow for flow in table.flows.values() if ToController() in flow.actions]
     asking = [flow for flow in asking if flow.table == Layout().dispatch_table]
-    assert [flow.match["tcp_flags"] for flow in asking] == [NEW_TCP, None]
+    assert [flow.match["tcp_flags"] for flow in asking] == [NOT_NEW_TCP, NEW_TCP, None]
     assert all(flow.actions == (SetField("eth_dst", MAC), ToController()) for flow in asking)

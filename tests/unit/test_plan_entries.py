@@ -93,7 +93,7 @@ def test_a_first_packet_goes_to_the_controller_as_it_came(
     spec, nodes = group_spec(pinning="reactive"), (PRIMARY,)
     view = plan.View(nodes, (Index(1),) * 256, Index(1), mac)
     asking = of_kind(plan.desired(spec, view, Layout(onward=onward)), Kind.SELECT)
-    assert {flow.match["tcp_flags"] for flow in asking} == {plan.NEW_TCP, None}
+    assert {flow.match["tcp_flags"] for flow in asking} == {plan.NEW_TCP, plan.NOT_NEW_TCP, None}
     assert {flow.actions for flow in asking} == {first}
 
 

@@ -17,6 +17,7 @@ from sncontroller.core.load import CapacitySpec
 from sncontroller.core.model import PrimarySpec
 from sncontroller.core.report import ManagementSpec
 from sncontroller.core.scaling import ManualSpec
+from sncontroller.northbound import views
 from tests.unit.world import World
 
 TCP = HealthSpec.model_validate({"kind": "tcp", "source": "10.0.0.250", "interval_s": 1})
@@ -99,9 +100,14 @@ def test_when_all_look_dead_nothing_is_taken_out() -> None:
     world.wait(10, every=0.2)
     assert world.group.slots == slots
     assert ev.Kind.BREAKER in world.kinds()
+    shown = views.group_status(world.group)
+    assert shown["held"] == ["web-1", "web-2", "web-3"]
+    assert shown["held_reason"].startswith("held in rotation: 1, 2, 3; 3 of 3 nodes look dead")
     world.dead = set()
     world.wait(10, every=0.2)
     assert world.group.slots == slots
+    shown = views.group_status(world.group)
+    assert (shown["held"], shown["held_reason"]) == ([], "")
     assert "over" in [e for e in world.log if e.kind is ev.Kind.BREAKER][-1].reason
 
 

@@ -187,6 +187,27 @@ def test_least_connections_goes_on_after_a_restart() -> None:
     assert went == {1: 2, 2: 8, 3: 2}
 
 
+def test_connections_older_than_us_are_the_primarys_after_a_restart_too() -> None:
+    """The switch knows that they are; later, one without a pin has lost it, and is its slot's."""
+    world = reactive("even", nodes=3)
+    world.restarted()
+    assert [sent(world, nth, syn=False) for nth in range(12)] == [1] * 12
+    world.wait(7300, every=100.0).restarted()
+    assert {sent(world, nth, syn=False) for nth in range(100, 140)} == {1, 2, 3}
+    assert world.consistent()
+
+
+def test_slots_are_as_before_after_a_restart() -> None:
+    """Nobody but the switch knows whose slot is whose; its buckets name no node, but its port."""
+    world = reactive("even", nodes=4).scale(3).wait(20).scale(4)
+    slots, went = world.group.slots, [sent(world, nth) for nth in range(50)]
+    table = world.installed
+    world.restarted()
+    assert (world.group.slots, world.installed) == (slots, table)
+    world.wait(60)
+    assert [sent(world, nth) for nth in range(50)] == went
+
+
 def test_a_reply_that_is_missing_changes_no_count() -> None:
     """Nor does a node that is not ours to know."""
     world = reactive("least-connections")

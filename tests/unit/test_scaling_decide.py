@@ -19,8 +19,6 @@ from sncontroller.core.scaling import (
     Observation,
     ScalingSpec,
     decide,
-    memory_from_json,
-    memory_to_json,
 )
 
 ADAPTER: TypeAdapter[ScalingSpec] = TypeAdapter(ScalingSpec)
@@ -162,15 +160,6 @@ def test_a_spec_with_other_bounds_takes_hold_at_once() -> None:
     assert "(max 2)" in bounded.reason
 
 
-def test_memory_goes_through_json() -> None:
-    """A restarted controller goes on where it was."""
-    group = Group(spec_of("predictive"))
-    group.live(1000, noisy(2.3, 0.05))
-    assert memory_from_json(memory_to_json(group.memory)) == group.memory
-    with pytest.raises(ValueError, match="validation error"):
-        memory_from_json('{"wanted": "many"}')
-
-
 def test_without_a_measured_boot_half_a_minute_is_taken() -> None:
     """The first node cannot have been measured."""
     group = Group(spec_of("target", max=20))
@@ -286,13 +275,15 @@ def test_threshold_never_undoes_a_step_at_a_constant_demand(
 
 # Target ------------------------------------------------------------------------------------------
 
+AT_ONCE = {"scale_down": {"stabilization_window_s": 0}}
+
 
 @pytest.mark.parametrize(
     ("load", "wanted"), [(0.5, 2), (0.54, 2), (0.46, 2), (0.56, 3), (1.0, 4), (0.44, 2), (0.2, 1)]
 )
 def test_a_numeric_target_is_the_rule_of_kubernetes(load: float, wanted: int) -> None:
     """Nodes times load over target, rounded up, unless within a tenth of the target."""
-    group = Group(spec_of("target", target=0.5, behavior={"scale_down": {}}), serving=2)
+    group = Group(spec_of("target", target=0.5, behavior=AT_ONCE), serving=2)
     assert group.live(1, load * 2).wanted == wanted
 
 
@@ -326,7 +317,8 @@ def test_growth_is_limited_per_period() -> None:
 
 def test_shrinking_is_limited_per_period() -> None:
     """One node in a minute, if that is what is asked for."""
-    behavior = {"scale_down": {"policies": [{"type": "nodes", "value": 1, "period_s": 60}]}}
+    one = {"type": "nodes", "value": 1, "period_s": 60}
+    behavior = {"scale_down": {"stabilization_window_s": 0, "policies": [one]}}
     group = Group(spec_of("target", behavior=behavior), serving=5)
     group.live(1, 0.2)
     assert group.live(59, 0.2).wanted == 4
@@ -335,7 +327,7 @@ def test_shrinking_is_limited_per_period() -> None:
 
 def test_cooldowns_hold_for_targets_too() -> None:
     """Growth after growth, shrinking after anything."""
-    section = {"up_cooldown_s": 100, "down_cooldown_s": 200, "behavior": {"scale_down": {}}}
+    section = {"up_cooldown_s": 100, "down_cooldown_s": 200, "behavior": AT_ONCE}
     group = Group(spec_of("target", **section))
     group.live(30, 0.5)
     assert group.live(10, 1.5).wanted == 2

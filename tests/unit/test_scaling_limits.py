@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sncontroller.core.scaling import Behavior, Direction, LimitKind, Select, StepLimit
+from sncontroller.core.scaling import (
+    Behavior,
+    Direction,
+    Growth,
+    LimitKind,
+    Select,
+    Shrinking,
+    StepLimit,
+)
 from sncontroller.core.scaling.limits import (
     Change,
     PastWish,
@@ -75,7 +83,7 @@ def test_no_limit_is_no_limit() -> None:
 
 
 WINDOWS = Behavior(
-    scale_up=Direction(stabilization_window_s=30), scale_down=Direction(stabilization_window_s=300)
+    scale_up=Growth(stabilization_window_s=30), scale_down=Shrinking(stabilization_window_s=300)
 )
 WISHES = st.lists(
     st.tuples(st.floats(0.1, 60.0), st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=60

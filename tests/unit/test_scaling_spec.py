@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sncontroller.core.scaling import (
     AUTO,
+    Behavior,
     ManualSpec,
     PredictiveSpec,
     ScalingSpec,
@@ -52,6 +53,17 @@ def test_the_default_target_is_auto() -> None:
         ("percent", 100),
         ("nodes", 4),
     ]
+
+
+def test_what_a_behaviour_leaves_out_is_as_in_kubernetes() -> None:
+    """A step limit does not end the window, nor a window the step limits."""
+    limit = {"type": "nodes", "value": 1, "period_s": 60}
+    down = Behavior.model_validate({"scale_down": {"policies": [limit]}}).scale_down
+    assert down.stabilization_window_s == 300
+    assert [(p.type.value, p.value, p.period_s) for p in down.policies] == [("nodes", 1, 60)]
+    up = Behavior.model_validate({"scale_up": {"stabilization_window_s": 60}}).scale_up
+    assert up.policies == Behavior().scale_up.policies
+    assert Behavior.model_validate({"scale_up": {"policies": []}}).scale_up.policies == ()
 
 
 @pytest.mark.parametrize(

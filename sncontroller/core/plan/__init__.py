@@ -36,15 +36,19 @@ from sncontroller.core.plan.compilation import (
     Compilation,
     to_node,
 )
-from sncontroller.core.plan.own_tables import FAILED_NOTE
+from sncontroller.core.plan.own_tables import ASKED, DRAIN_NOTE, FAILED_NOTE, SINCE
 from sncontroller.core.plan.shared_table import ARP_REQUEST
-from sncontroller.core.plan.view import Older, PlanNode, View
+from sncontroller.core.plan.view import Drain, Older, PlanNode, View
 
 __all__ = [
     "ARP_REQUEST",
+    "ASKED",
+    "DRAIN_NOTE",
     "FAILED_NOTE",
     "NEW_TCP",
     "NOT_NEW_TCP",
+    "SINCE",
+    "Drain",
     "Older",
     "PlanNode",
     "View",

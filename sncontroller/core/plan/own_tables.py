@@ -53,6 +53,11 @@ _REPINNED, _OLDER, _FRAGMENT, _ASIDE, _BY_FLOW, _FIRST = 110, 60, 53, 52, 51, 50
 """Priorities in the dispatch table."""
 FAILED_NOTE = 1
 """Priority there of an entry that matches nothing any more: the note that a node was failed."""
+DRAIN_NOTE = 2
+"""The same of the note that a node drains: its pins go by the entry above it, to the node."""
+_NODE = "NXM_NX_REG0"
+SINCE, ASKED = "NXM_NX_REG3", "NXM_NX_REG4"
+"""What a drain's note would load: when the drain began, and 1 where an operator asked for it."""
 _REOPENED = 105
 """The same, where each connection is to be counted: a client that uses a port again, while the pin
 of its last connection is still there, begins a new one."""
@@ -68,10 +73,7 @@ def dispatch(c: Compilation) -> Iterator[FlowEntry]:
         if node.draining and "tcp" in c.spec.match.protocol:
             new = {**_pin_match(c, node), "ip_proto": TCP, "tcp_flags": NEW_TCP}
             yield _dispatch(c, Kind.SELECT, _REPINNED, _first_packet(c), new, node.index)
-    for node in c.view.nodes:
-        if node.failed:
-            first = _first_packet(c)
-            yield _dispatch(c, Kind.SELECT, FAILED_NOTE, first, _pin_match(c, node), node.index)
+    yield from _notes(c)
     if c.spec.balance.kind in EXACT and "tcp" in c.spec.match.protocol:
         opens: Fields = {**_any_pin(c), "ip_proto": TCP, "tcp_flags": NEW_TCP}
         yield _dispatch(c, Kind.SELECT, _REOPENED, _first_packet(c), opens)
@@ -125,16 +127,31 @@ def deliver_group(c: Compilation, node: PlanNode) -> GroupEntry:
 # dispatch
 
 
+def _notes(c: Compilation) -> Iterator[FlowEntry]:
+    """What of a node's life nothing else on the switch says: for the next controller, no packet."""
+    first = _first_packet(c)
+    for node in c.view.nodes:
+        pins = _pin_match(c, node)
+        if node.failed:
+            yield _dispatch(c, Kind.SELECT, FAILED_NOTE, first, pins, node.index)
+        if node.drain is not None:
+            said = (Load(node.drain.since_s, SINCE), Load(int(node.drain.asked), ASKED))
+            yield _dispatch(c, Kind.SELECT, DRAIN_NOTE, (*said, *first), pins, node.index)
+
+
 def _older(c: Compilation) -> Iterator[FlowEntry]:
-    """Connections that began without us, or that the primary itself began: to the primary."""
-    if not c.has_primary or c.spec.pinning == "reactive" or "tcp" not in c.spec.match.protocol:
+    """Connections that began without us, or that the primary itself began: to the primary.
+
+    With ``reactive`` the controller says so; that it has to is here for the next one to read.
+    """
+    if not c.has_primary or "tcp" not in c.spec.match.protocol:
         return
-    primary = Load(at.mark(c.zone, c.view.primary), "NXM_NX_REG0")
-    adopt = (primary, Resubmit(c.layout.commit_table))
+    primary, reactive = Load(at.mark(c.zone, c.view.primary), _NODE), c.spec.pinning == "reactive"
+    adopt = _first_packet(c) if reactive else (primary, Resubmit(c.layout.commit_table))
     if c.view.older is Older.PRIMARY:
         older = {**_no_pin(c), "ip_proto": TCP, "tcp_flags": NOT_NEW_TCP}
         yield _dispatch(c, Kind.SELECT, _OLDER, adopt, older)
-    if not c.spec.match.ports:
+    if not c.spec.match.ports and not reactive:
         begun = {**_no_pin(c), "ip_proto": TCP, "tcp_flags": ACCEPTED_TCP}
         yield _dispatch(c, Kind.SELECT, _OLDER, adopt, begun)
 

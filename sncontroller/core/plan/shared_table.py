@@ -177,7 +177,7 @@ def _probes(c: Compilation) -> Iterator[FlowEntry]:
     ours = at.node_mac(c.zone, Index(0))
     source = NOBODY if c.spec.health.source is None else str(c.spec.health.source)
     for node in c.view.nodes:
-        answer = match(in_port=node.port, eth_type=ETH_ARP, arp_op=ARP_REPLY, arp_tpa=source)
+        answer = match(in_port=node.port, **_told_us(c, source))
         yield c.entry(Kind.SERVICE, answer, (ToController(),), node.index, above=_PROBE)
         if source == NOBODY:
             continue
@@ -194,8 +194,14 @@ def _search(c: Compilation, source: str) -> Iterator[FlowEntry]:
     port, mac = c.view.primary_port, c.view.primary_mac
     if (port is None) == (mac is None):  # both are known, or there is nothing to tell it by
         return
-    answer = match(in_port=port, eth_src=mac, eth_type=ETH_ARP, arp_op=ARP_REPLY, arp_tpa=source)
+    answer = match(in_port=port, eth_src=mac, **_told_us(c, source))
     yield c.entry(Kind.SERVICE, answer, (ToController(),), above=_SEARCH)
+
+
+def _told_us(c: Compilation, source: str) -> Fields:
+    """ARP answers to the group's own questions; groups of one primary ask as different hosts."""
+    to_us: Fields = {"eth_dst": at.node_mac(c.zone, Index(0)), "eth_type": ETH_ARP}
+    return {**to_us, "arp_op": ARP_REPLY, "arp_tpa": source}
 
 
 def _arp_answer(mac: str, address: str) -> Actions:

@@ -18,17 +18,33 @@ class Older(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """What the next controller has to know of a drain that it did not begin."""
+
+    since_s: int = 0
+    """When it began, in whole seconds since the epoch: the deadline counts from here."""
+    asked: bool = False
+    """Whether an operator wanted it: then no policy undoes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanNode:
     """A node whose port is on the switch."""
 
     index: Index
     port: int
     mac: str
-    draining: bool = False
+    drain: Drain | None = None
+    """Its drain, where it is draining; the switch remembers it for us."""
     delivers: bool = True
     """Whether flows may reach it; a node that is only probed gets nothing else."""
     failed: bool = False
     """Whether an operator took it out, which the switch remembers for us."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new flows, and keeps those it has."""
+        return self.drain is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,15 @@ starts or drains a node, and nothing here knows where loads come from.
 """
 
 from sncontroller.core.scaling.decide import decide
+from sncontroller.core.scaling.demand import Demand
+from sncontroller.core.scaling.headroom import Headroom
+from sncontroller.core.scaling.pattern import Pattern
 from sncontroller.core.scaling.spec import (
     AUTO,
     Behavior,
     Direction,
     Floor,
+    Growth,
     LimitKind,
     ManualSpec,
     Policy,
@@ -27,39 +31,37 @@ from sncontroller.core.scaling.spec import (
     ScalingSpec,
     ScheduleSpec,
     Select,
+    Shrinking,
     StepLimit,
     TargetSpec,
     ThresholdSpec,
     policy_of,
 )
-from sncontroller.core.scaling.values import (
-    Decision,
-    Memory,
-    Observation,
-    memory_from_json,
-    memory_to_json,
-)
+from sncontroller.core.scaling.values import Decision, Memory, Observation
 
 __all__ = [
     "AUTO",
     "Behavior",
     "Decision",
+    "Demand",
     "Direction",
     "Floor",
+    "Growth",
+    "Headroom",
     "LimitKind",
     "ManualSpec",
     "Memory",
     "Observation",
+    "Pattern",
     "Policy",
     "PredictiveSpec",
     "ScalingSpec",
     "ScheduleSpec",
     "Select",
+    "Shrinking",
     "StepLimit",
     "TargetSpec",
     "ThresholdSpec",
     "decide",
-    "memory_from_json",
-    "memory_to_json",
     "policy_of",
 ]

@@ -10,11 +10,12 @@ from sncontroller.core.scaling.limits import Change, PastWish, Wish
 from sncontroller.core.scaling.policies import Marks, Proposal, Situation
 from sncontroller.core.scaling.spec import (
     Behavior,
-    Direction,
+    Growth,
     ManualSpec,
     PredictiveSpec,
     ScalingSpec,
     ScheduleSpec,
+    Shrinking,
     TargetSpec,
     ThresholdSpec,
 )
@@ -25,7 +26,9 @@ DEFAULT_BOOT_S = 30.0
 CEILING_STEP_S = 15.0
 CEILING_MOST = 4
 
-UNLIMITED = Behavior(scale_up=Direction(), scale_down=Direction())
+UNLIMITED = Behavior(
+    scale_up=Growth(policies=()), scale_down=Shrinking(stabilization_window_s=0, policies=())
+)
 
 
 @dataclass(frozen=True, slots=True)

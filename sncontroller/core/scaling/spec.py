@@ -78,22 +78,31 @@ class Direction(_Model):
         description="Act on the most cautious wish of this window: going up on the lowest, going "
         "down on the highest.",
     )
-    policies: tuple[StepLimit, ...] = Field(default=(), description="None: no limit.")
+    policies: tuple[StepLimit, ...] = Field(default=(), description="An empty list: no limit.")
     select_policy: Select = Select.MAX
+
+
+class Growth(Direction):
+    """How fast a group may grow; each key that is left out is as HPA has it."""
+
+    policies: tuple[StepLimit, ...] = (
+        StepLimit(type=LimitKind.PERCENT, value=100),
+        StepLimit(type=LimitKind.NODES, value=4),
+    )
+
+
+class Shrinking(Direction):
+    """How fast a group may shrink; each key that is left out is as HPA has it."""
+
+    stabilization_window_s: NonNegativeFloat = Field(default=300.0, le=LONGEST_PERIOD_S)
+    policies: tuple[StepLimit, ...] = (StepLimit(type=LimitKind.PERCENT, value=100),)
 
 
 class Behavior(_Model):
     """How fast a group may grow and shrink: the semantics of Kubernetes' HPA v2 ``behavior``."""
 
-    scale_up: Direction = Direction(
-        policies=(
-            StepLimit(type=LimitKind.PERCENT, value=100),
-            StepLimit(type=LimitKind.NODES, value=4),
-        )
-    )
-    scale_down: Direction = Direction(
-        stabilization_window_s=300, policies=(StepLimit(type=LimitKind.PERCENT, value=100),)
-    )
+    scale_up: Growth = Growth()
+    scale_down: Shrinking = Shrinking()
 
     @property
     def longest_window_s(self) -> float:

@@ -1,15 +1,12 @@
 """What goes into a scaling decision and what comes out.
 
-Owns the frozen values of the interface and their serial form, so that a restarted controller goes
-on where it was.
+Owns the frozen values of the interface. What of them outlives a controller is ``core.lasting``'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from pydantic import TypeAdapter
 
 from sncontroller.core.scaling.demand import Demand
 from sncontroller.core.scaling.limits import Change, PastWish
@@ -55,7 +52,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the next decision needs from the past ones. Small, frozen, serialisable."""
+    """What the next decision needs from the past ones. Small and frozen."""
 
     wanted: int | None = None
     reason: str = ""
@@ -66,16 +63,3 @@ class Memory:
     ceiling: Ceiling | None = None
     demand: Demand = field(default_factory=Demand)
     pattern: Pattern = field(default_factory=Pattern)
-
-
-_ADAPTER = TypeAdapter(Memory)
-
-
-def memory_to_json(memory: Memory) -> str:
-    """The memory as JSON text; ``memory_from_json`` gives it back."""
-    return _ADAPTER.dump_json(memory).decode()
-
-
-def memory_from_json(text: str) -> Memory:
-    """The memory in ``memory_to_json``'s text; raises ``ValueError`` when it is no memory."""
-    return _ADAPTER.validate_json(text)
