@@ -169,7 +169,7 @@ class MeasuredController(SNController):
             case _:
                 pass
         super().put(event)
-        self.longest_inbox = max(self.longest_inbox, self._inbox.qsize())
+        self.longest_inbox = max(self.longest_inbox, self._new_flows.qsize())
 
     def carry_out(self, group: str, command: Command) -> None:
         """Note what the core wants, and go on."""
@@ -291,8 +291,9 @@ class MeasuredController(SNController):
         """What there is at the moment."""
         return {
             "inbox": self._inbox.qsize(),
+            "new_flows": self._new_flows.qsize(),
             "longest_inbox": self.longest_inbox,
-            "bound": sncontroller.app.NEW_FLOWS_AT_ONCE,
+            "bound": sncontroller.app.MOST_NEW_FLOWS,
             "pins": self.pins,
             "dropped": self.dropped_new_flows,
             "errors": self.handler_errors,

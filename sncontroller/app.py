@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from eventlet import queue
@@ -49,6 +51,7 @@ from sncontroller.core.events import (
     Transmit,
     Verb,
 )
+from sncontroller.core.layout import Zone
 from sncontroller.hypervisors.remote import PluginHost
 from sncontroller.management.desk import Desk
 from sncontroller.northbound import metrics, rest, views
@@ -57,8 +60,10 @@ from sncontroller.openflow.switch import EVENTS, Switch
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
-NEW_FLOWS_AT_ONCE = 1024
+MOST_NEW_FLOWS = 1024
 """Packet-ins of ``reactive`` pinning that may wait; beyond it they are dropped, and counted."""
+NEW_FLOWS_AT_ONCE = 64
+"""New flows that are answered before anything else has its turn, some milliseconds' work."""
 SHORTEST_PAUSE_S = 0.002
 _WARNINGS = frozenset(
     {
@@ -86,8 +91,10 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self._switches: dict[int, Switch] = {}
         self._datapaths: dict[int, Any] = {}
         self._inbox: Any = queue.LightQueue()
+        self._new_flows: Any = queue.LightQueue(MOST_NEW_FLOWS)
         self._outbox: Any = queue.LightQueue()
-        self._new_flows = 0
+        self._pins: dict[int, list[AddPin]] = {}
+        """By datapath: what is to be sent for the new flows at hand."""
         self._loops: list[Any] = []
         self.dropped_new_flows = 0
         self.handler_errors = 0
@@ -100,7 +107,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """Begin to work; called by Ryu once all applications exist."""
         super().start()
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
-        loops = (self._work, self._carry_out_all, self._keep_time, self._poll)
+        loops = (self._work, self._admit, self._carry_out_all, self._keep_time, self._poll)
         self._loops = [hub.spawn(loop) for loop in loops]
 
     def stop(self) -> None:
@@ -118,10 +125,11 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         A switch that has just come up is polled at once: least connections needs its counts.
         """
         if isinstance(event, NewFlow):
-            if self._new_flows >= NEW_FLOWS_AT_ONCE:
+            if self._new_flows.full():
                 self.dropped_new_flows += 1
-                return
-            self._new_flows += 1
+            else:
+                self._new_flows.put(event)
+            return
         self._inbox.put(event)
         if isinstance(event, SwitchUp) and event.datapath in self._switches:
             self._switches[event.datapath].poll(time.time())
@@ -154,16 +162,50 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     # green threads
 
     def _work(self) -> None:
+        """Give events to the groups they concern, each a turn of its own.
+
+        A switch that is not heard or answered in time disconnects, so others have theirs between.
+        """
         while True:
-            event = self._inbox.get()
-            try:
-                if isinstance(event, NewFlow):
-                    self._new_flows -= 1
-                self.controller.handle(_read(event), time.time())
-            except Exception:
-                self.handler_errors += 1
-                LOG.exception("cannot handle %s", type(event).__name__)
-            hub.sleep(0)  # a switch that is not heard or answered in time disconnects
+            event = _read(self._inbox.get())
+            zones: tuple[Zone, ...] = ()
+            with self._watched(event):
+                zones = self.controller.received(event, time.time())
+            for zone in zones:
+                with self._watched(event):
+                    self.controller.give(zone, event, time.time())
+                hub.sleep(0)
+
+    def _admit(self) -> None:
+        """Let new flows in as fast as the switch takes their pins; those that wait are bounded."""
+        while True:
+            flows = [self._new_flows.get()]
+            while len(flows) < NEW_FLOWS_AT_ONCE and not self._new_flows.empty():
+                flows.append(self._new_flows.get())
+            for flow in flows:
+                with self._watched(flow):
+                    self.controller.handle(flow, time.time())
+            pins, self._pins = self._pins, {}
+            for datapath, commands in pins.items():
+                self._let_in(datapath, commands)
+            hub.sleep(0)
+
+    def _let_in(self, datapath: int, commands: list[AddPin]) -> None:
+        """Send pins once there is room for them, unless the switch is gone by then."""
+        while (switch := self._switches.get(datapath)) is not None and switch.crowded:
+            hub.sleep(SHORTEST_PAUSE_S)
+        if switch is not None:
+            with self._watched(commands[0]):
+                switch.add_pins(commands)
+
+    @contextmanager
+    def _watched(self, what: Event | Command) -> Iterator[None]:
+        """An exception in here is logged and counted; the loop goes on."""
+        try:
+            yield
+        except Exception:
+            self.handler_errors += 1
+            LOG.exception("cannot handle %s", type(what).__name__)
 
     def _keep_time(self) -> None:
         while True:
@@ -190,16 +232,16 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
 
     def carry_out(self, group: str, command: Command) -> None:
         """Queue a command of the core; a step never waits, so no two of them overlap."""
-        self._outbox.put((group, command))
+        if isinstance(command, AddPin):
+            self._pins.setdefault(command.datapath, []).append(command)
+        else:
+            self._outbox.put((group, command))
 
     def _carry_out_all(self) -> None:
         while True:
             group, command = self._outbox.get()
-            try:
+            with self._watched(command):
                 self._carry_out(group, command)
-            except Exception:
-                self.handler_errors += 1
-                LOG.exception("cannot carry out %s", type(command).__name__)
             hub.sleep(0)
 
     def _carry_out(self, group: str, command: Command) -> None:
@@ -225,8 +267,6 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         match command:
             case Apply():
                 switch.apply(command)
-            case AddPin():
-                switch.add_pin(command)
             case DropPins():
                 switch.drop_pins(command)
             case Transmit(datapath, port, frame):

@@ -40,7 +40,7 @@ from sncontroller.core.state import Group, Node
 FIXED = ("id", "bridge", "match", "primary", "arp", "mode", "delivery", "pinning", "placement")
 """Fields of a group that cannot change while connections depend on them."""
 
-TICKED_AT_ONCE = 32
+TICKED_AT_ONCE = 8
 """Groups that one call of ``tick`` gives time to at most."""
 
 
@@ -78,6 +78,8 @@ class Controller:
         self._ports: dict[int, dict[str, Port]] = {}
         self._leaving: set[Zone] = set()
         self._due: list[tuple[float, Zone]] = []
+        """A heap of when each group wants a tick, or of a time before that."""
+        self._due_s: dict[Zone, float] = {}
         for spec in config.groups:
             self._add(spec, now)
 
@@ -85,6 +87,16 @@ class Controller:
 
     def handle(self, event: Event, now: float) -> None:
         """Give an event to the groups it concerns."""
+        for zone in self.received(event, now):
+            self.give(zone, event, now)
+
+    def give(self, zone: Zone, event: Event, now: float) -> None:
+        """Give an event to one of the groups that ``received`` named, if it is still there."""
+        if zone in self.groups:
+            self._step(zone, event, now)
+
+    def received(self, event: Event, now: float) -> tuple[Zone, ...]:
+        """Take in an event; the groups to ``give`` it to, which may be all of them."""
         match event:
             case SwitchUp():
                 self._switches[event.datapath] = event
@@ -103,8 +115,7 @@ class Controller:
                 self._show_ports(zone, [info.port for info in nodes], now)
             case _:
                 pass
-        for zone in tuple(self._concerned(event)):
-            self._step(zone, event, now)
+        return tuple(self._concerned(event))
 
     def tick(self, now: float) -> float:
         """Give time to groups that are due; when the next one is (seconds since the epoch).
@@ -115,9 +126,10 @@ class Controller:
             if not self._due or self._due[0][0] > now:
                 break
             _, zone = heapq.heappop(self._due)
-            if zone in self.groups:
+            if zone in self.groups and self._due_s[zone] <= now:
                 self._step(zone, Tick(), now)
-                heapq.heappush(self._due, (machine.due_s(self.groups[zone], now), zone))
+            if zone in self.groups:
+                heapq.heappush(self._due, (self._due_s[zone], zone))
         return self._due[0][0] if self._due else now + machine.TICK_S
 
     def leaving(self, name: str) -> GroupSpec | None:
@@ -194,6 +206,7 @@ class Controller:
 
     def _add(self, spec: GroupSpec, now: float) -> None:
         self.groups[spec.zone] = machine.new_group(spec, self.config.switch.layout, now)
+        self._due_s[spec.zone] = now
         heapq.heappush(self._due, (now, spec.zone))
 
     def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:
@@ -233,6 +246,7 @@ class Controller:
     def _step(self, zone: Zone, event: Event, now: float) -> None:
         group, commands = machine.step(self.groups[zone], event, now)
         self.groups[zone] = group
+        self._due_s[zone] = machine.due_s(group, now)
         for command in commands:
             self._effects.carry_out(group.spec.name, command)
         if zone in self._leaving and all(not node.ours for node in group.nodes.values()):
@@ -241,6 +255,7 @@ class Controller:
     def _remove(self, zone: Zone) -> None:
         self._leaving.discard(zone)
         group = self.groups.pop(zone)
+        del self._due_s[zone]
         if group.datapath is not None:
             last = Apply(group.datapath, zone, group.version + 1, _handed_back(group))
             self._effects.carry_out(group.spec.name, last)

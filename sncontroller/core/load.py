@@ -15,6 +15,7 @@ came out small has wrapped. All ones means "not counted by this switch" and is u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -112,6 +113,12 @@ class Tracker:
     window_s: float = DEFAULT_WINDOW_S
     last: Sample | None = None
     intervals: tuple[Interval, ...] = ()
+    still: bool = False
+    """Whether nothing was counted in any of them."""
+
+    def stays(self, counters: Counters) -> bool:
+        """Whether counters that are read now would change no rate: as still as they were."""
+        return self.still and self.last is not None and counters == self.last.counters
 
     @property
     def rates(self) -> Rates:
@@ -173,8 +180,10 @@ def rates(previous: Sample | None, current: Sample) -> Rates:
     return smoothed((interval,))
 
 
-def update(tracker: Tracker, sample: Sample) -> Tracker:
+def update(tracker: Tracker, sample: Sample, still_s: float = -math.inf) -> Tracker:
     """The tracker after one more sample.
+
+    Samples that it ``stays`` for can be left out; then ``still_s`` is when the last was taken.
 
     A sample that is older than the last one, or too close to it to tell a rate, changes nothing:
     what was counted is in the next one too. So is what was counted when a reply was missing; but
@@ -182,14 +191,31 @@ def update(tracker: Tracker, sample: Sample) -> Tracker:
     """
     if tracker.last is None:
         return tracker if sample.counters == MISSING else Tracker(tracker.window_s, sample)
+    oldest_s = sample.at_s - tracker.window_s
+    if tracker.still:
+        tracker = _caught_up(tracker, tracker.last, still_s, oldest_s)
     interval = _interval(tracker.last, sample)
     if interval is None:
         return tracker
-    oldest_s = sample.at_s - tracker.window_s
     recent = tuple(i for i in tracker.intervals if i.end_s > oldest_s)
     if sample.counters == MISSING:
         return Tracker(tracker.window_s, tracker.last, recent)
-    return Tracker(tracker.window_s, sample, (*recent, interval))
+    intervals = (*recent, interval)
+    return Tracker(tracker.window_s, sample, intervals, all(map(_is_still, intervals)))
+
+
+def _caught_up(tracker: Tracker, last: Sample, still_s: float, oldest_s: float) -> Tracker:
+    """The tracker as if the samples until ``still_s`` had been given to it, in one interval."""
+    seen = Sample(last.counters, still_s)
+    passed = _interval(Sample(last.counters, max(last.at_s, oldest_s)), seen)
+    if passed is None:
+        return tracker
+    return Tracker(tracker.window_s, seen, (*tracker.intervals, passed), still=True)
+
+
+def _is_still(interval: Interval) -> bool:
+    """Whether every counter was known, and none grew."""
+    return interval.new_flows == interval.packets == interval.bytes == interval.drops == 0
 
 
 def smoothed(intervals: tuple[Interval, ...]) -> Rates:

@@ -8,7 +8,7 @@ Not a Ryu app; the app calls ``on_message`` with every message from the datapath
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ryu.controller import ofp_event
@@ -94,19 +94,25 @@ class Switch:
         self._waiting[command.zone] = command
         self._proceed()
 
-    def add_pin(self, command: AddPin) -> None:
-        """Pin a flow, and let the packet that asked for it follow.
+    @property
+    def crowded(self) -> bool:
+        """Whether new flows should wait, so that tables and statistics need not."""
+        return self._wire.crowded
+
+    def add_pins(self, commands: Iterable[AddPin]) -> None:
+        """Pin flows, and let the packets that asked for it follow.
 
         Several packets of a flow may be on their way here when its pin is made: the core gives them
-        all to one node.
+        all to one node. All leave in one buffer, and none is lost: look at ``crowded`` before.
         """
-        pins = []
-        if command.pin is not None:
-            pins.append(codec.add_flow(command.pin, self._wire.xid()))
-            self._note_given(command.pin, command.given)
-        xid = self._wire.xid()
-        run = requests.run_frame(xid, command.in_port, command.actions, command.frame)
-        self._send_if_free(*pins, run)
+        messages = []
+        for command in commands:
+            if command.pin is not None:
+                messages.append(codec.add_flow(command.pin, self._wire.xid()))
+                self._note_given(command.pin, command.given)
+            run = (command.in_port, command.actions, command.frame)
+            messages.append(requests.run_frame(self._wire.xid(), *run))
+        self._wire.send(*messages)
 
     def send_frame(self, command: SendFrame) -> None:
         """Send a frame out of a port."""
@@ -261,8 +267,8 @@ class Switch:
     def _send_if_free(self, *messages: bytes) -> None:
         """Drop what a network may lose rather than wait for a slow switch.
 
-        A burst of new flows fills the queue before Ryu's sender has had a turn at all; only what
-        the sender cannot get rid of then is a slow switch.
+        A burst fills the queue before Ryu's sender has had a turn at all; only what the sender
+        cannot get rid of then is a slow switch.
         """
         if self._wire.congested:
             from ryu.lib import hub  # eventlet changes modules that it is the first to import

@@ -8,6 +8,7 @@ from sncontroller.config import parse
 from sncontroller.controller import ConflictError, Controller, UnknownError
 from sncontroller.core import events as ev
 from sncontroller.core.entries import EMPTY
+from sncontroller.core.group import TICK_S
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import Config
 from sncontroller.northbound import views
@@ -109,7 +110,7 @@ def test_events_of_nobody_change_nothing(controller: Controller, effects: Effect
 
 def test_time_goes_on_for_every_group(controller: Controller) -> None:
     """A tick says when the next is due, and it is not long."""
-    assert 0 < controller.tick(200.0) - 200.0 <= 1.0
+    assert 0 < controller.tick(200.0) - 200.0 <= TICK_S
 
 
 def test_an_operator_reads_which_names_there_are(controller: Controller) -> None:
