@@ -201,7 +201,7 @@ def update(tracker: Tracker, sample: Sample, still_s: float = -math.inf) -> Trac
     if sample.counters == MISSING:
         return Tracker(tracker.window_s, tracker.last, recent)
     intervals = (*recent, interval)
-    return Tracker(tracker.window_s, sample, intervals, all(map(_is_still, intervals)))
+    return Tracker(tracker.window_s, sample, intervals, _are_still(intervals))
 
 
 def _caught_up(tracker: Tracker, last: Sample, still_s: float, oldest_s: float) -> Tracker:
@@ -213,9 +213,10 @@ def _caught_up(tracker: Tracker, last: Sample, still_s: float, oldest_s: float) 
     return Tracker(tracker.window_s, seen, (*tracker.intervals, passed), still=True)
 
 
-def _is_still(interval: Interval) -> bool:
-    """Whether every counter was known, and none grew."""
-    return interval.new_flows == interval.packets == interval.bytes == interval.drops == 0
+def _are_still(intervals: tuple[Interval, ...]) -> bool:
+    """Whether no counter grew in any of them; one that is not known was known in none."""
+    counted = {(i.new_flows, i.packets, i.bytes, i.drops) for i in intervals}
+    return len(counted) == 1 and not any(counted.pop())
 
 
 def smoothed(intervals: tuple[Interval, ...]) -> Rates:

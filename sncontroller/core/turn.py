@@ -6,7 +6,6 @@ group itself stays an immutable value; a turn is thrown away when its step ends.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sncontroller.core.events import Command, Kind, Logged
@@ -14,6 +13,7 @@ from sncontroller.core.layout import Index
 from sncontroller.core.lifecycle import Trigger, follows
 from sncontroller.core.model import GroupSpec
 from sncontroller.core.state import LOG_LENGTH, Group, Node
+from sncontroller.core.values import changed
 
 
 class Turn:
@@ -35,7 +35,7 @@ class Turn:
             self._changed["nodes"] = dict(sorted({**self._group.nodes, **self._nodes}.items()))
             self._nodes = {}
         if self._changed:
-            self._group = replace(self._group, **self._changed)
+            self._group = changed(self._group, self._changed)
             self._changed = {}
         return self._group
 
@@ -66,12 +66,12 @@ class Turn:
         node = self.node(index)
         if all(getattr(node, name) is value for name, value in fields.items()):
             return node
-        return self.put(replace(node, **fields))
+        return self.put(changed(node, fields))
 
     def remove(self, index: Index) -> None:
         """Forget a node."""
         nodes = {k: n for k, n in self.group.nodes.items() if k != index}
-        self._group = replace(self._group, nodes=nodes)
+        self._group = changed(self._group, {"nodes": nodes})
 
     def say(self, command: Command) -> None:
         """Add a command to the step's result."""
@@ -80,7 +80,8 @@ class Turn:
     def log(self, kind: Kind, node: str | None, reason: str, took_s: float | None = None) -> None:
         """Write to the group's log, and hand the line out."""
         entry = Logged(self.now, kind, node, reason, took_s)
-        self.change(log=(*self.group.log[1 - LOG_LENGTH :], entry))
+        log: tuple[Logged, ...] = self._changed.get("log", self._group.log)
+        self.change(log=(*log[1 - LOG_LENGTH :], entry))
         self.say(entry)
 
     def go(self, node: Node, trigger: Trigger, reason: str) -> bool:

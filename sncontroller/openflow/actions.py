@@ -78,7 +78,7 @@ class ForeignError(ValueError):
 
 def encode_actions(actions: e.Actions) -> bytes:
     """An action list. Raises ``KeyError`` for an unknown field and for ``Opaque``."""
-    return b"".join(encode_action(action) for action in actions)
+    return b"".join([encode_action(action) for action in actions])
 
 
 @lru_cache(maxsize=4096)

@@ -255,7 +255,7 @@ class Switch:
         round_.close()
         for polled in round_.results():
             self._emit(polled)
-        if complete and round_.strange() - self._touched:
+        if complete and round_.is_strange(self._touched):
             LOG.warning("switch %016x: our entries were changed", self._wire.datapath_id)
             self.resync()
 
