@@ -57,14 +57,11 @@ from sncontroller.hypervisors.remote import PluginHost
 from sncontroller.management.desk import Desk
 from sncontroller.northbound import metrics, rest, views
 from sncontroller.openflow import packets
+from sncontroller.openflow.admission import Admission
 from sncontroller.openflow.switch import EVENTS, Switch
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
-MOST_NEW_FLOWS = 1024
-"""Packet-ins of ``reactive`` pinning that may wait; beyond it they are dropped, and counted."""
-NEW_FLOWS_AT_ONCE = 64
-"""New flows that are answered before anything else has its turn, some milliseconds' work."""
 SHORTEST_PAUSE_S = 0.002
 TURN_S = 0.001
 """So long a green thread works before others have their turn, which costs some 0.05 ms itself."""
@@ -114,13 +111,12 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self._switches: dict[int, Switch] = {}
         self._datapaths: dict[int, Any] = {}
         self._inbox: Any = queue.LightQueue()
-        self._new_flows: Any = queue.LightQueue(MOST_NEW_FLOWS)
         self._outbox: Any = queue.LightQueue()
-        self._pins: dict[int, list[AddPin]] = {}
-        """By datapath: what is to be sent for the new flows at hand."""
+        self._new_flows = Admission(self._answer, self._switches, self._watched)
+        self._pins: list[AddPin] = []
+        """What is to be sent for the new flow at hand."""
         self._loops: list[Any] = []
         self._hearing = Turns()
-        self.dropped_new_flows = 0
         self.handler_errors = 0
         self._plugins = PluginHost(loaded.controller, self.put)
         self._desk = Desk(self.put)
@@ -132,7 +128,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         super().start()
         gc.set_threshold(*CYCLES_SOUGHT)
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
-        loops = (self._work, self._admit, self._carry_out_all, self._keep_time, self._poll)
+        loops = (self._work, self._new_flows.run, self._carry_out_all, self._keep_time, self._poll)
         self._loops = [hub.spawn(loop) for loop in loops]
 
     def stop(self) -> None:
@@ -150,10 +146,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         A switch that has just come up is polled at once: least connections needs its counts.
         """
         if isinstance(event, NewFlow):
-            if self._new_flows.full():
-                self.dropped_new_flows += 1
-            else:
-                self._new_flows.put(event)
+            self._new_flows.put(event)
             return
         self._inbox.put(event)
         if isinstance(event, SwitchUp) and event.datapath in self._switches:
@@ -201,30 +194,15 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 turns.pause()
             turns.pause()
 
-    def _admit(self) -> None:
-        """Let new flows in as fast as the switch takes their pins; those that wait are bounded."""
-        while True:
-            flows = [self._new_flows.get()]
-            while len(flows) < NEW_FLOWS_AT_ONCE and not self._new_flows.empty():
-                flows.append(self._new_flows.get())
-            for flow in flows:
-                with self._watched(flow):
-                    self.controller.handle(flow, time.time())
-            pins, self._pins = self._pins, {}
-            for datapath, commands in pins.items():
-                self._let_in(datapath, commands)
-            hub.sleep(0)
-
-    def _let_in(self, datapath: int, commands: list[AddPin]) -> None:
-        """Send pins once there is room for them, unless the switch is gone by then."""
-        while (switch := self._switches.get(datapath)) is not None and switch.crowded:
-            hub.sleep(SHORTEST_PAUSE_S)
-        if switch is not None:
-            with self._watched(commands[0]):
-                switch.add_pins(commands)
+    def _answer(self, flow: NewFlow) -> list[AddPin]:
+        """What is to be sent for a new flow."""
+        with self._watched(flow):
+            self.controller.handle(flow, time.time())
+        pins, self._pins = self._pins, []
+        return pins
 
     @contextmanager
-    def _watched(self, what: Event | Command) -> Iterator[None]:
+    def _watched(self, what: object) -> Iterator[None]:
         """An exception in here is logged and counted; the loop goes on."""
         try:
             yield
@@ -258,7 +236,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     def carry_out(self, group: str, command: Command) -> None:
         """Queue a command of the core; a step never waits, so no two of them overlap."""
         if isinstance(command, AddPin):
-            self._pins.setdefault(command.datapath, []).append(command)
+            self._pins.append(command)
         else:
             self._outbox.put((group, command))
 
@@ -306,7 +284,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """The state of all groups, as ``GET /v1/status`` shows it."""
         name, version = self.controller.config.controller, sncontroller.__version__
         counters = {
-            "dropped_new_flows_total": self.dropped_new_flows,
+            "dropped_new_flows_total": self._new_flows.dropped,
             "handler_errors_total": self.handler_errors,
         }
         shown = views.status(name, version, self.controller.groups.values(), time.time())

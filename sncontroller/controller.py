@@ -78,8 +78,9 @@ class Controller:
         self._ports: dict[int, dict[str, Port]] = {}
         self._leaving: set[Zone] = set()
         self._due: list[tuple[float, Zone]] = []
-        """A heap of when each group wants a tick, or of a time before that."""
+        """A heap with one time per group; its tick may be due only later than that."""
         self._due_s: dict[Zone, float] = {}
+        """When it is, by group."""
         for spec in config.groups:
             self._add(spec, now)
 
@@ -122,14 +123,16 @@ class Controller:
 
         To a bounded number of them: where there are many, other work has its turn in between.
         """
-        for _ in range(TICKED_AT_ONCE):
-            if not self._due or self._due[0][0] > now:
-                break
+        ticked = 0
+        while self._due and self._due[0][0] <= now and ticked < TICKED_AT_ONCE:
             _, zone = heapq.heappop(self._due)
             if zone in self.groups and self._due_s[zone] <= now:
                 self._step(zone, Tick(), now)
+                ticked += 1
             if zone in self.groups:
                 heapq.heappush(self._due, (self._due_s[zone], zone))
+            else:
+                del self._due_s[zone]
         return self._due[0][0] if self._due else now + machine.TICK_S
 
     def leaving(self, name: str) -> GroupSpec | None:
@@ -206,8 +209,9 @@ class Controller:
 
     def _add(self, spec: GroupSpec, now: float) -> None:
         self.groups[spec.zone] = machine.new_group(spec, self.config.switch.layout, now)
+        if spec.zone not in self._due_s:  # else one of before is still in the heap
+            heapq.heappush(self._due, (now, spec.zone))
         self._due_s[spec.zone] = now
-        heapq.heappush(self._due, (now, spec.zone))
 
     def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:
         """Bring the group up to date about ports that it did not care for until now."""
@@ -255,7 +259,6 @@ class Controller:
     def _remove(self, zone: Zone) -> None:
         self._leaving.discard(zone)
         group = self.groups.pop(zone)
-        del self._due_s[zone]
         if group.datapath is not None:
             last = Apply(group.datapath, zone, group.version + 1, _handed_back(group))
             self._effects.carry_out(group.spec.name, last)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
@@ -205,12 +205,20 @@ def update(tracker: Tracker, sample: Sample, still_s: float = -math.inf) -> Trac
 
 
 def _caught_up(tracker: Tracker, last: Sample, still_s: float, oldest_s: float) -> Tracker:
-    """The tracker as if the samples until ``still_s`` had been given to it, in one interval."""
-    seen = Sample(last.counters, still_s)
-    passed = _interval(Sample(last.counters, max(last.at_s, oldest_s)), seen)
-    if passed is None:
+    """The tracker as if the samples until ``still_s`` had been given to it.
+
+    They are taken to have been as far apart as the last two.
+    """
+    if still_s <= last.at_s:
         return tracker
-    return Tracker(tracker.window_s, seen, (*tracker.intervals, passed), still=True)
+    newest = tracker.intervals[-1]
+    passed, end_s = [], still_s
+    while end_s > max(oldest_s, last.at_s):
+        length_s = min(newest.length_s, end_s - last.at_s)
+        passed.append(replace(newest, end_s=end_s, length_s=length_s))
+        end_s -= newest.length_s
+    intervals = (*tracker.intervals, *reversed(passed))
+    return Tracker(tracker.window_s, Sample(last.counters, still_s), intervals, still=True)
 
 
 def _are_still(intervals: tuple[Interval, ...]) -> bool:
