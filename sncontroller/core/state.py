@@ -211,7 +211,7 @@ class Group:
     def calm(self) -> bool:
         """Whether nothing can follow from one more good answer of a node."""
         steady = not self.held and not self.waits and self.apply_again_s is None
-        return steady and all(node.calm for node in self.nodes.values())
+        return steady and all(node.calm for node in self.nodes.values()) and not self.short
 
     @property
     def ingress(self) -> tuple[int, ...]:

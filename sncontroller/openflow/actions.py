@@ -106,7 +106,7 @@ def decode_action(data: bytes) -> e.Action:
     kind, _ = _TYPE_LENGTH.unpack_from(data)
     try:
         return _DECODE[kind](data)
-    except (ForeignError, KeyError, struct.error):
+    except (ForeignError, KeyError, IndexError, struct.error):
         return opaque(data)
 
 

@@ -146,8 +146,16 @@ def encode_field(name: str, value: Value | Masked) -> bytes:
 
 def decode_field(buf: bytes, offset: int) -> tuple[str, Value | Masked, int]:
     """The field's name and value at ``offset``, and the offset behind it."""
-    (header,) = _U32.unpack_from(buf, offset)
-    start, end = offset + 4, offset + 4 + (header & 0xFF)
+    end = offset + 4 + buf[offset + 3]
+    name, value = _decoded(bytes(buf[offset:end]))
+    return name, value, end
+
+
+@lru_cache(maxsize=4096)
+def _decoded(buf: bytes) -> tuple[str, Value | Masked]:
+    """The field's name and value that are exactly these bytes."""
+    (header,) = _U32.unpack_from(buf)
+    start, end = 4, len(buf)
     experimenter = None
     if header >> 16 == _EXPERIMENTER:
         (experimenter,) = _U32.unpack_from(buf, start)
@@ -157,9 +165,9 @@ def decode_field(buf: bytes, offset: int) -> tuple[str, Value | Masked, int]:
     right = known is not None and known.size == size
     field = known if known and right else _named_by_header(header, experimenter, size)
     if not header & _HAS_MASK:
-        return field.name, _from_bytes(field.form, buf[start:end]), end
+        return field.name, _from_bytes(field.form, buf[start:end])
     data, mask = buf[start : start + size], buf[start + size : end]
-    return field.name, _masked(field.form, data, mask), end
+    return field.name, _masked(field.form, data, mask)
 
 
 def _tlvs(buf: bytes, offset: int, end: int) -> Iterator[tuple[str, Value | Masked]]:
