@@ -41,7 +41,7 @@ from sncontroller.core.state import Group, Node
 FIXED = ("id", "bridge", "match", "primary", "arp", "mode", "delivery", "pinning", "placement")
 """Fields of a group that cannot change while connections depend on them."""
 
-TICKED_AT_ONCE = 32
+TICKED_AT_ONCE = 8
 """Groups that one call of ``tick`` gives time to at most."""
 
 
@@ -87,6 +87,9 @@ class Controller:
         self._ports: dict[int, dict[str, Port]] = {}
         self._leaving: set[Zone] = set()
         self._due: list[tuple[float, Zone]] = []
+        """A heap with one time per group; its tick may be due only later than that."""
+        self._due_s: dict[Zone, float] = {}
+        """When it is, by group."""
         for spec in config.groups:
             self._add(spec, now)
 
@@ -94,6 +97,16 @@ class Controller:
 
     def handle(self, event: Event, now: float) -> None:
         """Give an event to the groups it concerns."""
+        for zone in self.received(event, now):
+            self.give(zone, event, now)
+
+    def give(self, zone: Zone, event: Event, now: float) -> None:
+        """Give an event to one of the groups that ``received`` named, if it is still there."""
+        if zone in self.groups:
+            self._step(zone, event, now)
+
+    def received(self, event: Event, now: float) -> tuple[Zone, ...]:
+        """Take in an event; the groups to ``give`` it to, which may be all of them."""
         match event:
             case SwitchUp():
                 self._switches[event.datapath] = event
@@ -112,21 +125,23 @@ class Controller:
                 self._show_ports(zone, [info.port for info in nodes], now)
             case _:
                 pass
-        for zone in tuple(self._concerned(event)):
-            self._step(zone, event, now)
+        return tuple(self._concerned(event))
 
     def tick(self, now: float) -> float:
         """Give time to groups that are due; when the next one is (seconds since the epoch).
 
         To a bounded number of them: where there are many, other work has its turn in between.
         """
-        for _ in range(TICKED_AT_ONCE):
-            if not self._due or self._due[0][0] > now:
-                break
+        ticked = 0
+        while self._due and self._due[0][0] <= now and ticked < TICKED_AT_ONCE:
             _, zone = heapq.heappop(self._due)
-            if zone in self.groups:
+            if zone in self.groups and self._due_s[zone] <= now:
                 self._step(zone, Tick(), now)
-                heapq.heappush(self._due, (machine.due_s(self.groups[zone], now), zone))
+                ticked += 1
+            if zone in self.groups:
+                heapq.heappush(self._due, (self._due_s[zone], zone))
+            else:
+                del self._due_s[zone]
         return self._due[0][0] if self._due else now + machine.TICK_S
 
     def leaving(self, name: str) -> GroupSpec | None:
@@ -205,7 +220,9 @@ class Controller:
     def _add(self, spec: GroupSpec, now: float) -> None:
         group = machine.new_group(spec, self.config.switch.layout, now)
         self.groups[spec.zone] = resumed(group, self._recall(spec.name))
-        heapq.heappush(self._due, (now, spec.zone))
+        if spec.zone not in self._due_s:  # else one of before is still in the heap
+            heapq.heappush(self._due, (now, spec.zone))
+        self._due_s[spec.zone] = now
 
     def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:
         """Bring the group up to date about ports that it did not care for until now."""
@@ -244,6 +261,7 @@ class Controller:
     def _step(self, zone: Zone, event: Event, now: float) -> None:
         group, commands = machine.step(self.groups[zone], event, now)
         self.groups[zone] = group
+        self._due_s[zone] = machine.due_s(group, now)
         for command in commands:
             self._effects.carry_out(group.spec.name, command)
         if zone in self._leaving and all(not node.ours for node in group.nodes.values()):

@@ -43,6 +43,7 @@ from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Zone
 from sncontroller.core.model import Config, HypervisorSpec
 from sncontroller.openflow import switch as switch_module
+from sncontroller.openflow.admission import MOST_WAITING
 from sncontroller.openflow.bundle import Change
 from sncontroller.openflow.switch import Switch
 
@@ -169,7 +170,7 @@ class MeasuredController(SNController):
             case _:
                 pass
         super().put(event)
-        self.longest_inbox = max(self.longest_inbox, self._inbox.qsize())
+        self.longest_inbox = max(self.longest_inbox, len(self._new_flows))
 
     def carry_out(self, group: str, command: Command) -> None:
         """Note what the core wants, and go on."""
@@ -291,10 +292,11 @@ class MeasuredController(SNController):
         """What there is at the moment."""
         return {
             "inbox": self._inbox.qsize(),
+            "new_flows": len(self._new_flows),
             "longest_inbox": self.longest_inbox,
-            "bound": sncontroller.app.NEW_FLOWS_AT_ONCE,
+            "bound": MOST_WAITING,
             "pins": self.pins,
-            "dropped": self.dropped_new_flows,
+            "dropped": self._new_flows.dropped,
             "errors": self.handler_errors,
             "polls": sorted(self.polls.items()),
             "cpu_s": _cpu_s(),

@@ -7,7 +7,8 @@ what is wrong and what to do; none of them looks at a switch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import combinations
 
 from sncontroller.config.text import Key
@@ -29,11 +30,26 @@ def contradictions(groups: Iterable[GroupSpec]) -> tuple[Found, ...]:
     alone = (found for spec in everyone for rule in _ALONE for found in _under(spec, rule(spec)))
     between = (
         found
-        for first, second in combinations(everyone, 2)
-        for rule in _BETWEEN
+        for rule, shared in _BETWEEN
+        for first, second in _pairs(everyone, shared)
         for found in _under(second, rule(first, second))
     )
     return (*alone, *between, *_probes_from_addresses(everyone))
+
+
+def _pairs(
+    groups: tuple[GroupSpec, ...], shared: Callable[[GroupSpec], Iterable[Hashable]]
+) -> Iterator[tuple[GroupSpec, GroupSpec]]:
+    """The pairs that have something in common, in the order of the file, each once.
+
+    Most groups of a large file have nothing: comparing each with each took seconds.
+    """
+    holders: dict[Hashable, list[int]] = defaultdict(list)
+    for nth, spec in enumerate(groups):
+        for value in shared(spec):
+            holders[value].append(nth)
+    pairs = {pair for nths in holders.values() for pair in combinations(nths, 2)}
+    return ((groups[first], groups[second]) for first, second in sorted(pairs))
 
 
 def _under(spec: GroupSpec, found: Iterable[Found]) -> Iterator[Found]:
@@ -268,7 +284,27 @@ def _one_probe_per_primary(first: GroupSpec, second: GroupSpec) -> Iterator[Foun
         )
 
 
-_BETWEEN = (_distinct_numbers, _distinct_traffic, _one_arp_answer, _one_probe_per_primary)
+def _number(spec: GroupSpec) -> Iterable[Hashable]:
+    return (spec.zone,)
+
+
+def _address(spec: GroupSpec) -> Iterable[Hashable]:
+    return (spec.match.address,)
+
+
+def _probed(spec: GroupSpec) -> Iterable[Hashable]:
+    """The primary as either of its names, with whom it is asked by."""
+    source = spec.health.source
+    return {(name, source) for name in (spec.primary.port, spec.primary.mac) if name is not None}
+
+
+_BETWEEN = (
+    (_distinct_numbers, _number),
+    (_distinct_traffic, _address),
+    (_one_arp_answer, _address),
+    (_one_probe_per_primary, _probed),
+)
+"""Rules, and what two groups have in common that can break them."""
 
 
 def _probes_from_addresses(groups: tuple[GroupSpec, ...]) -> Iterator[Found]:

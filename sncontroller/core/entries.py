@@ -40,7 +40,7 @@ class Match:
 
 def match(**fields: Value | Masked | None) -> Match:
     """The match with these fields; a field that is ``None`` is left out."""
-    return Match(tuple(sorted((k, v) for k, v in fields.items() if v is not None)))
+    return Match(tuple(sorted([(k, v) for k, v in fields.items() if v is not None])))
 
 
 # Actions. Each is one OpenFlow action; a tuple of them is an apply-actions list or a bucket's set.

@@ -2,7 +2,9 @@
 
 Owns what each event means. Every step ends in the same way, whatever the event was: nodes follow
 their links, health and deadlines, the fleet approaches the wanted number, and the switch is told
-where its table should differ. Total: no well-typed event raises.
+where its table should differ. Only where nothing can follow from the event, because all nodes serve
+or wait and answer, this end is left to the next tick or poll: most events are of that sort, and a
+new flow always is. Total: no well-typed event raises.
 """
 
 from __future__ import annotations
@@ -31,8 +33,11 @@ from sncontroller.core.turn import Turn
 REFUSED_PAUSE_S = 5.0
 DATAPATH_TCP_IDLE_S = 86_400.0
 """When the userspace datapath forgets an established connection, unless told otherwise."""
-TICK_S, SHORTEST_TICK_S = 1.0, 0.005
-"""Longest time between two ticks that a group with nothing due needs, and the shortest at all."""
+TICK_S, SHORTEST_TICK_S = 1.25, 0.005
+"""Longest time that a group with nothing due is left alone, and the shortest at all. A poll every
+second looks at everything, as a tick does: then no tick is needed beside it."""
+_PASSING = (ev.Tick, ev.Answer, ev.Heard, ev.Reported, ev.Applied, ev.Frame)
+"""Events from which nothing follows for a calm group."""
 ANNOUNCE_WITHIN_S = 3.0
 """So long after the primary's end, every table that is live announces the address again."""
 
@@ -46,19 +51,26 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     """The group after ``event``, and what is to be done for it."""
     turn = Turn(group, now)
     _take_in(turn, event)
-    rotation.converge(turn)
-    fleet.converge(turn)
+    if isinstance(event, ev.NewFlow):
+        return turn.group, tuple(turn.commands)
+    passing = isinstance(event, _PASSING) and now < group.looked_s + TICK_S
+    whole = not (passing and turn.group.calm)
+    if whole:
+        turn.change(looked_s=now)
+        rotation.converge(turn)
+        fleet.converge(turn)
     probing.ask(turn)
     reporting.ask(turn)
-    bfd.converge(turn)
-    rotation.publish(turn)
+    if whole:
+        bfd.converge(turn)
+        rotation.publish(turn)
     return turn.group, tuple(turn.commands)
 
 
 def due_s(group: Group, now: float) -> float:
     """When the group needs its next ``Tick``."""
     soonest_s = min(probing.wake_s(group), reporting.wake_s(group))
-    return max(now + SHORTEST_TICK_S, min(now + TICK_S, soonest_s))
+    return max(now + SHORTEST_TICK_S, min(group.looked_s + TICK_S, soonest_s))
 
 
 def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:
@@ -196,6 +208,7 @@ def _respecified(turn: Turn, spec: GroupSpec) -> None:
     turn.log(ev.Kind.RELOADED, None, "the configuration changed")
     for node in tuple(turn.group.nodes.values()):
         turn.update(node.index, probe=None, retry_s=0.0, sources=())
+        measure.weigh(turn, turn.node(node.index))
         _link(turn, node.port_name)
     measure.decide(turn)
 

@@ -74,6 +74,11 @@ class Health:
         """Whether the node answers and is out only because it flapped."""
         return self.link_up and self.suppressed and self.service is Verdict.UP
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether it serves and not even its last probe was bad."""
+        return self.verdict is Verdict.UP and not self.bad
+
 
 def initial(spec: HealthSpec, now: float) -> Health:
     """The health of a node nothing is known of; UP at once where nothing is probed."""
@@ -114,7 +119,12 @@ def link_changed(spec: HealthSpec, health: Health, up: bool, now: float) -> Heal
 
 
 def aged(spec: HealthSpec, health: Health, now: float) -> Health:
-    """The health after time alone has passed: damping ends without a probe, too (kind none)."""
+    """The health after time alone has passed: damping ends without a probe, too (kind none).
+
+    Nothing else in it depends on time: a penalty that suppresses nothing fades when it is needed.
+    """
+    if not health.suppressed:
+        return health
     return _judged(spec, _decayed(spec, health, now), now)
 
 

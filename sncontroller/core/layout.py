@@ -44,6 +44,9 @@ class Kind(IntEnum):
     """Answers ARP for the group's address, carries probes."""
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
+
 def cookie(kind: Kind, zone: Zone, index: int = 0) -> int:
     """``SN`` (16 bits), kind (16), zone (16), node index (16)."""
     return COOKIE_MAGIC | kind << 32 | zone << 16 | index
@@ -60,10 +63,10 @@ class Origin:
 
 def origin(value: int) -> Origin | None:
     """What the cookie says, or ``None`` for a foreign one."""
-    kind = value >> 32 & 0xFFFF
-    if value & COOKIE_MAGIC_MASK != COOKIE_MAGIC or kind not in Kind._value2member_map_:
+    kind = _KINDS.get(value >> 32 & 0xFFFF)
+    if kind is None or value & COOKIE_MAGIC_MASK != COOKIE_MAGIC:
         return None
-    return Origin(Kind(kind), Zone(value >> 16 & 0xFFFF), Index(value & 0xFFFF))
+    return Origin(kind, Zone(value >> 16 & 0xFFFF), Index(value & 0xFFFF))
 
 
 def mark(zone: Zone, index: Index) -> int:

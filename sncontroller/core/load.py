@@ -15,8 +15,9 @@ came out small has wrapped. All ones means "not counted by this switch" and is u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
@@ -112,6 +113,12 @@ class Tracker:
     window_s: float = DEFAULT_WINDOW_S
     last: Sample | None = None
     intervals: tuple[Interval, ...] = ()
+    still: bool = False
+    """Whether nothing was counted in any of them."""
+
+    def stays(self, counters: Counters) -> bool:
+        """Whether counters that are read now would change no rate: as still as they were."""
+        return self.still and self.last is not None and counters == self.last.counters
 
     @property
     def rates(self) -> Rates:
@@ -173,8 +180,10 @@ def rates(previous: Sample | None, current: Sample) -> Rates:
     return smoothed((interval,))
 
 
-def update(tracker: Tracker, sample: Sample) -> Tracker:
+def update(tracker: Tracker, sample: Sample, still_s: float = -math.inf) -> Tracker:
     """The tracker after one more sample.
+
+    Samples that it ``stays`` for can be left out; then ``still_s`` is when the last was taken.
 
     A sample that is older than the last one, or too close to it to tell a rate, changes nothing:
     what was counted is in the next one too. So is what was counted when a reply was missing; but
@@ -182,14 +191,40 @@ def update(tracker: Tracker, sample: Sample) -> Tracker:
     """
     if tracker.last is None:
         return tracker if sample.counters == MISSING else Tracker(tracker.window_s, sample)
+    oldest_s = sample.at_s - tracker.window_s
+    if tracker.still:
+        tracker = _caught_up(tracker, tracker.last, still_s, oldest_s)
     interval = _interval(tracker.last, sample)
     if interval is None:
         return tracker
-    oldest_s = sample.at_s - tracker.window_s
     recent = tuple(i for i in tracker.intervals if i.end_s > oldest_s)
     if sample.counters == MISSING:
         return Tracker(tracker.window_s, tracker.last, recent)
-    return Tracker(tracker.window_s, sample, (*recent, interval))
+    intervals = (*recent, interval)
+    return Tracker(tracker.window_s, sample, intervals, _are_still(intervals))
+
+
+def _caught_up(tracker: Tracker, last: Sample, still_s: float, oldest_s: float) -> Tracker:
+    """The tracker as if the samples until ``still_s`` had been given to it.
+
+    They are taken to have been as far apart as the last two.
+    """
+    if still_s <= last.at_s:
+        return tracker
+    newest = tracker.intervals[-1]
+    passed, end_s = [], still_s
+    while end_s > max(oldest_s, last.at_s):
+        length_s = min(newest.length_s, end_s - last.at_s)
+        passed.append(replace(newest, end_s=end_s, length_s=length_s))
+        end_s -= newest.length_s
+    intervals = (*tracker.intervals, *reversed(passed))
+    return Tracker(tracker.window_s, Sample(last.counters, still_s), intervals, still=True)
+
+
+def _are_still(intervals: tuple[Interval, ...]) -> bool:
+    """Whether no counter grew in any of them; one that is not known was known in none."""
+    counted = {(i.new_flows, i.packets, i.bytes, i.drops) for i in intervals}
+    return len(counted) == 1 and not any(counted.pop())
 
 
 def smoothed(intervals: tuple[Interval, ...]) -> Rates:

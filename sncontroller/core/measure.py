@@ -16,12 +16,18 @@ from sncontroller.core.turn import Turn
 
 
 def polled(turn: Turn, poll: Polled) -> None:
-    """Take in one round of statistics, and decide how many nodes are wanted."""
-    for index, counters in poll.nodes.items():
-        if index in turn.group.nodes:
-            _measure(turn, turn.node(index), counters, poll.at_s)
-    for index in sorted(turn.group.nodes.keys() - poll.nodes.keys()):
-        weigh(turn, turn.node(index))
+    """Take in one round of statistics, and decide how many nodes are wanted.
+
+    A node that nothing was heard of since the last round costs a comparison.
+    """
+    still_s = turn.group.polled_s
+    turn.change(polled_s=max(still_s, poll.at_s))
+    for index, node in turn.group.nodes.items():
+        counters = poll.nodes.get(index)
+        if counters is None:
+            weigh(turn, node)
+        else:
+            _measure(turn, node, counters, poll.at_s, still_s)
     decide(turn)
 
 
@@ -32,13 +38,13 @@ def weigh(turn: Turn, node: Node) -> None:
 
 
 def _load(turn: Turn, rates: load.Rates, told: Mapping[str, float | None]) -> load.Load | None:
-    capacity = turn.group.spec.capacity
+    capacity = turn.spec.capacity
     return None if capacity is None else load.load_of(rates, capacity, told)
 
 
 def _told(turn: Turn, node: Node) -> Mapping[str, float | None]:
     """The signals that are not counted by the switch: probe latency, and the node's reports."""
-    spec = turn.group.spec
+    spec = turn.spec
     told = {
         name: report.known(node.known, name, turn.now)
         for source in spec.reports
@@ -47,7 +53,7 @@ def _told(turn: Turn, node: Node) -> Mapping[str, float | None]:
     if spec.health.asks:
         value = latency.known(node.latency, turn.now, spec.health.latency_kept_s)
         told[load.Signal.PROBE_LATENCY.value] = value
-    return told
+    return node.told if told == node.told else told
 
 
 def decide(turn: Turn) -> None:
@@ -70,7 +76,7 @@ def decide(turn: Turn) -> None:
         turn.log(Kind.WANTED, None, f"{group.wanted} -> {decision.wanted} nodes: {decision.reason}")
 
 
-def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float) -> None:
+def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float, still_s: float) -> None:
     seen = Counters(
         new_flows=counters.new_flows,
         packets=_sum(counters.packets, counters.reply_packets),
@@ -78,16 +84,19 @@ def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float) -> Non
         drops=counters.port_drops,
         active_flows=counters.active_flows,
     )
-    tracker, told = load.update(node.tracker, Sample(seen, at_s)), _told(turn, node)
-    quiet_since_s = node.quiet_since_s
+    told, quiet_since_s = _told(turn, node), node.quiet_since_s
+    if told is node.told and quiet_since_s is not None and node.tracker.stays(seen):
+        return
+    tracker = load.update(node.tracker, Sample(seen, at_s), still_s)
+    rates = tracker.rates
     if quiet_since_s is None or counters.packets not in (None, node.seen_packets):
         quiet_since_s = turn.now
     turn.update(
         node.index,
         tracker=tracker,
-        rates=tracker.rates,
+        rates=rates,
         told=told,
-        load=_load(turn, tracker.rates, told),
+        load=_load(turn, rates, told),
         seen_packets=node.seen_packets if counters.packets is None else counters.packets,
         quiet_since_s=quiet_since_s,
     )

@@ -26,9 +26,10 @@ def ask(turn: Turn) -> None:
     """Send what is due: probes, and the question for the primary's hardware address."""
     if turn.group.datapath is None:
         return
-    for node in tuple(turn.group.nodes.values()):
-        turn.update(node.index, health=health.aged(turn.group.spec.health, node.health, turn.now))
-        if _is_asked(node):
+    spec = turn.spec.health
+    for node in turn.group.nodes.values():
+        turn.update(node.index, health=health.aged(spec, node.health, turn.now))
+        if _is_asked(node) and _is_due(node, turn.now):
             _probe(turn, turn.node(node.index), probe.Tick())
     _resolve(turn)
 
@@ -55,8 +56,9 @@ def wake_s(group: Group) -> float:
     """When ``ask`` has something to do next: never before it would do it."""
     if group.datapath is None:
         return float("inf")
-    asked = (node.probe for node in group.nodes.values() if _is_asked(node))
-    return min((probe.wake_s for probe in asked if probe is not None), default=float("inf"))
+    nodes = group.nodes.values()
+    due = (n.probe.wake_s for n in nodes if n.probe is not None and _is_asked(n))
+    return min(due, default=float("inf"))
 
 
 def announce(turn: Turn) -> None:
@@ -75,6 +77,10 @@ def announce(turn: Turn) -> None:
 
 def _is_asked(node: Node) -> bool:
     return node.state in _PROBED and node.linked and node.mac is not None
+
+
+def _is_due(node: Node, now: float) -> bool:
+    return node.probe is None or now >= node.probe.wake_s
 
 
 def _probe(turn: Turn, node: Node, event: probe.Event) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from sncontroller.core import balance, bfd, health, reactive, slots
 from sncontroller.core.events import Apply, Kind
 from sncontroller.core.fleet import pause_s
-from sncontroller.core.layout import PRIMARY_INDEX, Index
+from sncontroller.core.layout import PRIMARY_INDEX
 from sncontroller.core.lifecycle import SERVING, State, Trigger
 from sncontroller.core.plan import Drain, PlanNode, View, desired
 from sncontroller.core.state import Node
@@ -22,12 +22,13 @@ from sncontroller.core.turn import Turn
 RETURN_WITHIN_S = 30.0
 """A failed node of ours that is not back by then is replaced."""
 _IN_SIGHT = frozenset({State.PROBING, State.STANDBY, State.FAILED}) | SERVING
+_NOBODY: frozenset[int] = frozenset()
 
 
 def converge(turn: Turn) -> None:
     """Let every node follow its link, its health and the clock."""
     _breaker(turn)
-    for index in sorted(turn.group.nodes):
+    for index in turn.group.nodes:
         _advance(turn, turn.node(index))
     _take_back(turn)
     _take_warm(turn)
@@ -54,6 +55,9 @@ def _breaker(turn: Turn) -> None:
     group = turn.group
     seen = (n for n in group.having(*_IN_SIGHT) if not (n.state is State.FAILED and n.asked))
     healths = {int(n.index): n.health for n in seen}
+    if not group.held and all(seen.is_sound for seen in healths.values()):
+        turn.change(waits=_NOBODY)
+        return
     serving = frozenset(int(n.index) for n in group.serving)
     spec = group.spec.health
     state = health.breaker(spec, healths, serving, turn.now)
@@ -304,7 +308,7 @@ def _view(turn: Turn) -> View:
     first = group.nodes.get(PRIMARY_INDEX)
     return View(
         nodes=nodes,
-        slots=tuple(Index(i) for i in group.slots),
+        slots=group.slots,
         primary=group.primary,
         primary_mac=None if first is None else first.mac,
         primary_port=None if first is None or first.port is None else first.port.number,

@@ -111,6 +111,12 @@ class Node:
         return {**self.rates.signals(), **self.told}
 
     @property
+    def calm(self) -> bool:
+        """Whether it serves or waits, answers, and time alone changes nothing about that."""
+        settled = self.state is State.ACTIVE or self.state is State.STANDBY
+        return settled and self.linked and self.health.is_sound and not self.health.suppressed
+
+    @property
     def linked(self) -> bool:
         """Whether its port is on the switch and up."""
         return self.port is not None and self.port.up
@@ -138,10 +144,13 @@ class Group:
     spec: GroupSpec
     layout: Layout
     born_s: float
+    looked_s: float = -math.inf
+    """When all that may follow from time alone was looked at last."""
     nodes: Mapping[Index, Node] = field(default_factory=dict)
+    """By index, the lowest first."""
     primary: Index = PRIMARY_INDEX
     """The node in whose name the address is answered for; the configured one, or a promoted."""
-    slots: tuple[int, ...] = ()
+    slots: tuple[Index, ...] = ()
     weights: Mapping[int, float] = field(default_factory=dict)
     """The weights that ``slots`` were made for."""
     older: Older = Older.PRIMARY
@@ -153,6 +162,8 @@ class Group:
     """The switch's ports by name."""
     ask_mac_s: float = 0.0
     """When to ask for the primary's hardware address again."""
+    polled_s: float = -math.inf
+    """When the counters were read last."""
     wanted: int = 1
     override: int | None = None
     """The number of nodes an operator asked for."""
@@ -199,6 +210,12 @@ class Group:
         return self.datapath is not None
 
     @property
+    def calm(self) -> bool:
+        """Whether nothing can follow from one more good answer of a node."""
+        steady = not self.held and not self.waits and self.apply_again_s is None
+        return steady and all(node.calm for node in self.nodes.values()) and not self.short
+
+    @property
     def ingress(self) -> tuple[int, ...]:
         """Port numbers of the specification's ingress ports, those that the switch has."""
         ports = (self.ports.get(name) for name in self.spec.match.ingress)
@@ -221,7 +238,7 @@ class Group:
 
     def having(self, *states: State) -> Iterator[Node]:
         """The nodes in one of these states, by index."""
-        return (node for _, node in sorted(self.nodes.items()) if node.state in states)
+        return (node for node in self.nodes.values() if node.state in states)
 
     @property
     def serving(self) -> tuple[Node, ...]:

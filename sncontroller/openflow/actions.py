@@ -78,7 +78,7 @@ class ForeignError(ValueError):
 
 def encode_actions(actions: e.Actions) -> bytes:
     """An action list. Raises ``KeyError`` for an unknown field and for ``Opaque``."""
-    return b"".join(encode_action(action) for action in actions)
+    return b"".join([encode_action(action) for action in actions])
 
 
 @lru_cache(maxsize=4096)
@@ -106,7 +106,7 @@ def decode_action(data: bytes) -> e.Action:
     kind, _ = _TYPE_LENGTH.unpack_from(data)
     try:
         return _DECODE[kind](data)
-    except (ForeignError, KeyError, struct.error):
+    except (ForeignError, KeyError, IndexError, struct.error):
         return opaque(data)
 
 

@@ -38,6 +38,8 @@ _INSTRUCTION = struct.Struct("!HH4x")
 _BUCKET = struct.Struct("!HHII4x")  # length, weight, watched port, watched group
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
 """length, table, duration (s, ns), priority, idle, hard, flags, cookie, packets, bytes"""
+_COUNTERS = struct.Struct("!H22xQQQ")
+"""The same: length, cookie, packets, bytes"""
 _GROUP_DESC = struct.Struct("!HBxI")  # length, type, group
 _BUNDLE = struct.Struct("!III2xH")  # experimenter, type, bundle, flags
 
@@ -147,9 +149,9 @@ def groups(body: bytes) -> Iterator[e.GroupEntry]:
 
 def counters(body: bytes) -> Iterator[Counted]:
     """The counters in the body of an OFPMP_FLOW reply, without a look at matches and actions."""
-    unpack, offset, end = _FLOW_STATS.unpack_from, 0, len(body)
+    unpack, offset, end = _COUNTERS.unpack_from, 0, len(body)
     while offset < end:
-        length, _, _, _, _, _, _, _, cookie, packets, octets = unpack(body, offset)
+        length, cookie, packets, octets = unpack(body, offset)
         yield Counted(cookie, packets, octets)
         offset += length
 

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from sncontroller.core.entries import Masked, Match, Value
 
@@ -108,10 +109,14 @@ _BY_TYPE[(_EXPERIMENTER << 7 | 42, _ONF)] = _BY_NAME["tcp_flags"]
 
 def encode_match(match: Match) -> bytes:
     """The ``ofp_match`` structure, padded to a multiple of 8 bytes."""
-    ordered = sorted(match.fields, key=lambda item: _RANK.get(item[0], len(_RANK)))
-    body = b"".join(encode_field(name, value) for name, value in ordered)
+    ordered = sorted(match.fields, key=_rank)
+    body = b"".join([encode_field(name, value) for name, value in ordered])
     length = _LENGTHS.size + len(body)
     return _LENGTHS.pack(_MATCH_OXM, length) + body + bytes(-length % 8)
+
+
+def _rank(item: tuple[str, Value | Masked]) -> int:
+    return _RANK.get(item[0], len(_RANK))
 
 
 def decode_match(buf: bytes, offset: int) -> tuple[Match, int]:
@@ -127,6 +132,7 @@ def match_length(buf: bytes, offset: int) -> int:
     return length + -length % 8
 
 
+@lru_cache(maxsize=4096)
 def encode_field(name: str, value: Value | Masked) -> bytes:
     """One TLV. Raises ``KeyError`` for a name that is no field's."""
     field = _BY_NAME.get(name) or _unknown(name)
@@ -140,8 +146,16 @@ def encode_field(name: str, value: Value | Masked) -> bytes:
 
 def decode_field(buf: bytes, offset: int) -> tuple[str, Value | Masked, int]:
     """The field's name and value at ``offset``, and the offset behind it."""
-    (header,) = _U32.unpack_from(buf, offset)
-    start, end = offset + 4, offset + 4 + (header & 0xFF)
+    end = offset + 4 + buf[offset + 3]
+    name, value = _decoded(bytes(buf[offset:end]))
+    return name, value, end
+
+
+@lru_cache(maxsize=4096)
+def _decoded(buf: bytes) -> tuple[str, Value | Masked]:
+    """The field's name and value that are exactly these bytes."""
+    (header,) = _U32.unpack_from(buf)
+    start, end = 4, len(buf)
     experimenter = None
     if header >> 16 == _EXPERIMENTER:
         (experimenter,) = _U32.unpack_from(buf, start)
@@ -151,9 +165,9 @@ def decode_field(buf: bytes, offset: int) -> tuple[str, Value | Masked, int]:
     right = known is not None and known.size == size
     field = known if known and right else _named_by_header(header, experimenter, size)
     if not header & _HAS_MASK:
-        return field.name, _from_bytes(field.form, buf[start:end]), end
+        return field.name, _from_bytes(field.form, buf[start:end])
     data, mask = buf[start : start + size], buf[start + size : end]
-    return field.name, _masked(field.form, data, mask), end
+    return field.name, _masked(field.form, data, mask)
 
 
 def _tlvs(buf: bytes, offset: int, end: int) -> Iterator[tuple[str, Value | Masked]]:

@@ -1,14 +1,15 @@
 """One round of statistics, in messages whose number does not depend on the traffic.
 
 Owns which counter of which entry means what about a node. Flow statistics are asked for by table
-and with our cookie, per-flow pins only as a sum per node. A round that is not complete when it is
-closed has ``None`` where an answer is missing.
+and with our cookie, for all groups at once; per-flow pins only as a sum per node, and entries that
+count for no node only as their number. A round that is not complete when it is closed has ``None``
+where an answer is missing.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from sncontroller.core.entries import FlowEntry, Learn, Table, ToController
@@ -28,6 +29,13 @@ from sncontroller.core.layout import (
 from sncontroller.openflow import codec, requests
 from sncontroller.openflow.wire import Answer, Part, Wire
 
+_SERVICE = cookie(Kind.SERVICE, Zone(0))
+"""The bits of cookies of entries that count for no node, of which each node has several."""
+_SERVICE_MASK = COOKIE_MAGIC_MASK | 0xFFFF << 32
+_COUNTING = cookie(Kind.CLASSIFY, Zone(0))
+_COUNTING_MASK = COOKIE_MAGIC_MASK | (Kind.SERVICE ^ Kind.RETURN | Kind.CLASSIFY) << 32
+"""What ``CLASSIFY`` and ``RETURN`` have in common, and ``SERVICE`` has not: one bit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -38,19 +46,24 @@ class Watched:
     pins: bool
     """Whether the pins are flow entries."""
     entries: Mapping[tuple[int, int], int]
-    """How many entries per table and cookie the polled tables hold."""
+    """How many entries there are per table and cookie, of those asked for one by one."""
+    others: int
+    """How many other entries the polled tables hold."""
 
 
 def watched(zone: Zone, table: Table, layout: Layout) -> Watched:
     """What to ask about a group with this table installed."""
     flows = table.flows.values()
-    owners = (origin(flow.cookie) for flow in flows)
+    owners = map(origin, {flow.cookie for flow in flows})
     indexes = sorted({owner.index for owner in owners if owner is not None and owner.index})
     polled = set(polled_tables(layout))
+    ours = Counter((flow.table, flow.cookie) for flow in flows if flow.table in polled)
+    asked = {key: count for key, count in ours.items() if key[1] & _SERVICE != _SERVICE}
     return Watched(
         {index: _port(zone, index, table) for index in indexes},
         any(_pins_in_table(flow) for flow in flows),
-        Counter((flow.table, flow.cookie) for flow in flows if flow.table in polled),
+        asked,
+        ours.total() - sum(asked.values()),
     )
 
 
@@ -95,11 +108,14 @@ class Round:
         """By table and cookie."""
         self._drops: dict[int, int | None] = {}
         self._pins: dict[tuple[Zone, Index], int] = {}
+        self._others: int | None = None
+        """Entries that are not asked for one by one."""
 
     def start(self, port_count: int) -> None:
         """Send the requests; ``port_count`` is how many ports the bridge has."""
         self._wire.send(
             *(self._ask_flows(table) for table in self._flows),
+            self._ask_others(),
             *self._ask_ports(port_count),
             *(self._ask_pins(zone, index) for zone, index in self._pinned_nodes()),
         )
@@ -122,14 +138,39 @@ class Round:
             }
             yield Polled(self._wire.datapath_id, zone, self._at_s, nodes)
 
-    def strange(self) -> set[Zone]:
-        """Groups of which not exactly the installed entries were found; complete rounds only."""
-        found: dict[Zone, dict[tuple[int, int], int]] = defaultdict(dict)
+    def is_strange(self, changed: Set[Zone]) -> bool:
+        """Whether not exactly the installed entries were found; complete rounds only.
+
+        Groups that ``changed`` meanwhile are not looked at. What is only known as a number is,
+        in rounds in which none did.
+        """
+        quiet = [group for zone, group in self._groups.items() if zone not in changed]
+        if not all(map(self._has, quiet)):
+            return True
+        expected = sum(len(group.entries) for group in quiet)
+        if changed or sum(map(len, self._flows.values())) != expected:
+            return self._has_more(changed)
+        return self._others not in (None, sum(group.others for group in quiet))
+
+    def _has(self, group: Watched) -> bool:
+        """Whether all entries of the group were found."""
+        flows = self._flows
+        return all(
+            number in flows[table] and flows[table][number].entries == count
+            for (table, number), count in group.entries.items()
+        )
+
+    def _has_more(self, changed: Set[Zone]) -> bool:
+        """Whether there are entries that no group has; not those of a newer version's kind."""
         for table, cookies in self._flows.items():
-            for number, sums in cookies.items():
-                found[Zone(number >> 16 & 0xFFFF)][table, number] = sums.entries
-        zones = found.keys() | self._groups.keys()
-        return {zone for zone in zones if _known(found.get(zone, {})) != self._expected(zone)}
+            for number in cookies:
+                whose = origin(number)
+                if whose is None or whose.zone in changed:
+                    continue
+                group = self._groups.get(whose.zone)
+                if group is None or (table, number) not in group.entries:
+                    return True
+        return False
 
     # asking
 
@@ -142,9 +183,16 @@ class Round:
                 sums.packets += packets
                 sums.bytes += octets
 
-        return requests.flow_request(
-            self._reader(read, table), table, COOKIE_MAGIC, COOKIE_MAGIC_MASK
-        )
+        entry = table == self._layout.entry_table
+        ours = (_COUNTING, _COUNTING_MASK) if entry else (COOKIE_MAGIC, COOKIE_MAGIC_MASK)
+        return requests.flow_request(self._reader(read, table), table, *ours)
+
+    def _ask_others(self) -> bytes:
+        def read(body: bytes) -> None:
+            self._others = requests.aggregate(body).flows
+
+        table = self._layout.entry_table
+        return requests.aggregate_request(self._reader(read), table, _SERVICE, _SERVICE_MASK)
 
     def _ask_ports(self, port_count: int) -> Iterator[bytes]:
         """All ports in one message where ours are most of them; each costs the switch a look."""
@@ -208,15 +256,6 @@ class Round:
 
     def _sums(self, table: int, number: int) -> Sums | None:
         return self._flows[table].get(number) if table in self._whole else None
-
-    def _expected(self, zone: Zone) -> Mapping[tuple[int, int], int]:
-        group = self._groups.get(zone)
-        return {} if group is None else group.entries
-
-
-def _known(entries: Mapping[tuple[int, int], int]) -> Mapping[tuple[int, int], int]:
-    """Without cookies of a kind that we do not know: a newer version's."""
-    return {key: count for key, count in entries.items() if origin(key[1]) is not None}
 
 
 def _port(zone: Zone, index: Index, table: Table) -> int | None:

@@ -1,14 +1,15 @@
 """One connected switch: what it holds, what it is told, and what it says.
 
-Owns the order of conversations with a switch: one at a time changes or dumps its entries, polls
-run beside them. Nothing here waits: every method returns at once, and ``emit`` gets the events.
-Not a Ryu app; the app calls ``on_message`` with every message from the datapath.
+Owns the order of conversations with a switch: changes of a few groups at a time, or a dump of all
+entries, alone; polls run beside them. Nothing here waits: every method returns at once, and
+``emit`` gets the events. Not a Ryu app; the app calls ``on_message`` with every message from the
+datapath.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ryu.controller import ofp_event
@@ -48,6 +49,8 @@ EVENTS = (
     EventOFPUnparsedReply,
 )
 """Ryu's events whose messages ``Switch.on_message`` wants."""
+CHANGES_AT_ONCE = 4
+"""So many groups change at a time: while the switch works on one, the next is prepared."""
 
 
 class Switch:
@@ -65,7 +68,9 @@ class Switch:
         self._given: dict[tuple[Zone, Index], int] = {}
         """By node: how many flows the core had given it when its last pin was written."""
         self._waiting: dict[Zone, Apply] = {}
-        self._busy = False
+        self._changing: set[Zone] = set()
+        """Groups whose change is under way."""
+        self._dumping = False
         self._dump_wanted = False
         self._up = False
         self._round: Round | None = None
@@ -94,19 +99,25 @@ class Switch:
         self._waiting[command.zone] = command
         self._proceed()
 
-    def add_pin(self, command: AddPin) -> None:
-        """Pin a flow, and let the packet that asked for it follow.
+    @property
+    def crowded(self) -> bool:
+        """Whether new flows should wait, so that tables and statistics need not."""
+        return self._wire.crowded
+
+    def add_pins(self, commands: Iterable[AddPin]) -> None:
+        """Pin flows, and let the packets that asked for it follow.
 
         Several packets of a flow may be on their way here when its pin is made: the core gives them
-        all to one node.
+        all to one node. All leave in one buffer, and none is lost: look at ``crowded`` before.
         """
-        pins = []
-        if command.pin is not None:
-            pins.append(codec.add_flow(command.pin, self._wire.xid()))
-            self._note_given(command.pin, command.given)
-        xid = self._wire.xid()
-        run = requests.run_frame(xid, command.in_port, command.actions, command.frame)
-        self._send_if_free(*pins, run)
+        messages = []
+        for command in commands:
+            if command.pin is not None:
+                messages.append(codec.add_flow(command.pin, self._wire.xid()))
+                self._note_given(command.pin, command.given)
+            run = (command.in_port, command.actions, command.frame)
+            messages.append(requests.run_frame(self._wire.xid(), *run))
+        self._wire.send(*messages)
 
     def send_frame(self, command: SendFrame) -> None:
         """Send a frame out of a port."""
@@ -161,20 +172,23 @@ class Switch:
             event = PortGone if gone else PortSeen
             self._emit(event(self._wire.datapath_id, port))
 
-    # conversations, one at a time
+    # conversations
 
     def _proceed(self) -> None:
-        while not self._busy:
+        while not self._dumping and not (self._dump_wanted and self._changing):
             if self._dump_wanted:
-                self._dump_wanted, self._busy = False, True
+                self._dump_wanted, self._dumping = False, True
                 Dump(self._wire, self._layout, self._dumped).start()
-            elif self._waiting and self._up:
-                self._begin(self._waiting.pop(next(iter(self._waiting))))
-            else:
                 return
+            free = self._up and len(self._changing) < CHANGES_AT_ONCE
+            startable = (zone for zone in self._waiting if zone not in self._changing)
+            zone = next(startable, None) if free else None
+            if zone is None:
+                return
+            self._begin(self._waiting.pop(zone))
 
     def _dumped(self, dumped: Dumped) -> None:
-        self._busy = False
+        self._dumping = False
         self._ports = {port.number: port for port in dumped.ports}
         news = not self._up or dumped.installed != self._installed
         self._installed = dict(dumped.installed)
@@ -202,11 +216,11 @@ class Switch:
         if blocked:
             self._tell_refused(command, "; ".join(map(in_the_way, blocked)))
             return
-        self._busy = True
+        self._changing.add(command.zone)
         self._touched.add(command.zone)
 
         def finish(refusal: str | None) -> None:
-            self._busy = False
+            self._changing.discard(command.zone)
             self._touched.add(command.zone)
             if refusal is None:
                 self._confirm(command)
@@ -249,7 +263,7 @@ class Switch:
         round_.close()
         for polled in round_.results():
             self._emit(polled)
-        if complete and round_.strange() - self._touched:
+        if complete and round_.is_strange(self._touched):
             LOG.warning("switch %016x: our entries were changed", self._wire.datapath_id)
             self.resync()
 
@@ -261,8 +275,8 @@ class Switch:
     def _send_if_free(self, *messages: bytes) -> None:
         """Drop what a network may lose rather than wait for a slow switch.
 
-        A burst of new flows fills the queue before Ryu's sender has had a turn at all; only what
-        the sender cannot get rid of then is a slow switch.
+        A burst fills the queue before Ryu's sender has had a turn at all; only what the sender
+        cannot get rid of then is a slow switch.
         """
         if self._wire.congested:
             from ryu.lib import hub  # eventlet changes modules that it is the first to import

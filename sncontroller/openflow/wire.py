@@ -25,8 +25,9 @@ _BUNDLE_ERROR_NAMES = (
     *("BAD_TYPE", "BAD_FLAGS", "MSG_BAD_LEN", "MSG_BAD_XID", "MSG_UNSUP", "MSG_CONFLICT"),
     *("MSG_TOO_MANY", "MSG_FAILED", "TIMEOUT", "BUNDLE_IN_PROGRESS"),
 )
-_BACKLOG = 8
-"""Buffers in Ryu's queue of 16 from which on nothing is sent that can be done without."""
+_BACKLOG, _CROWD = 8, 4
+"""Buffers in Ryu's queue of 16 from which on nothing is sent that can be done without, and from
+which on nothing is that can wait: the places between are for what is more urgent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,12 @@ class Wire:
         """Whether the switch does not take what was sent already."""
         queue = self._datapath.send_q
         return queue is None or queue.qsize() >= _BACKLOG
+
+    @property
+    def crowded(self) -> bool:
+        """Whether what can wait should: the switch has not yet taken what was sent before."""
+        queue = self._datapath.send_q
+        return queue is not None and queue.qsize() >= _CROWD
 
     def xid(self, listener: Listener | None = None) -> int:
         """A new transaction number; its answers go to the listener."""

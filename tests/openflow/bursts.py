@@ -1,24 +1,28 @@
 """Many new flows at once, through Ryu's bounded send queue and its sender's green thread.
 
 A process of its own, because green threads take the thread over that they run in. It prints how
-many messages were sent and left, and for how many there was room and wait where nobody takes any.
+many flows came, were pinned and dropped; and how many buffers and flows wait where nobody takes
+any.
 """
 
 from __future__ import annotations
 
 import json
+import struct
+from contextlib import nullcontext
 from typing import Any
 
 from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3, ofproto_v1_3_parser
 
 from sncontroller.core import plan
-from sncontroller.core.events import AddPin, FiveTuple
-from sncontroller.core.layout import Index, Layout
+from sncontroller.core.events import AddPin, FiveTuple, NewFlow
+from sncontroller.core.layout import Index, Layout, Zone
+from sncontroller.openflow.admission import MOST_WAITING, Admission
 from sncontroller.openflow.switch import Switch
 from tests.openflow.tables import group_spec
 
-BURST = 40
+BURST = MOST_WAITING + 100
 RYU_QUEUE = 16
 
 
@@ -44,34 +48,61 @@ class Datapath:
             hub.sleep(0)
 
 
-def ask(switch: Switch, number: int) -> None:
+def flow(number: int) -> NewFlow:
+    """What the switch asks about."""
+    flow = FiveTuple(6, "10.0.0.9", "10.0.0.10", number, 80)
+    return NewFlow(1, Zone(7), flow, 9, number, None, bytes(60), False)
+
+
+def answer(event: NewFlow) -> list[AddPin]:
     """The controller's answer to a new flow."""
-    flow = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000 + number, 80)
-    pin = plan.pin(group_spec(pinning="reactive"), flow, Index(2), Layout())
-    switch.add_pin(AddPin(1, pin, (), 9, bytes(60), 0))
+    pin = plan.pin(group_spec(pinning="reactive"), event.flow, Index(2), Layout())
+    return [AddPin(1, pin, (), 9, bytes(60), 0)]
 
 
-def burst() -> int:
-    """How many of a burst's messages leave while a sender has its turns."""
-    datapath = Datapath()
+def begin(datapath: Datapath) -> Admission:
+    """New flows that come all at once, and the loop that lets them in."""
     switch = Switch(datapath, Layout(), lambda event: None)
-    thread = hub.spawn(datapath.sender)
+    admission = Admission(answer, {1: switch}, lambda what: nullcontext())
     for number in range(BURST):
-        ask(switch, number)
-    while not datapath.send_q.empty():
-        hub.sleep(0)
+        admission.put(flow(number))
+    return admission
+
+
+def burst() -> tuple[int, int]:
+    """How many of a burst's pins leave while a sender has its turns, and in how many buffers."""
+    datapath = Datapath()
+    admission = begin(datapath)
+    threads = [hub.spawn(datapath.sender), hub.spawn(admission.run)]
+    while sum(map(pins, datapath.sent)) < BURST - admission.dropped:
+        hub.sleep(0.001)
+    for thread in threads:
+        hub.kill(thread)
+    return sum(map(pins, datapath.sent)), admission.dropped
+
+
+def stuck() -> tuple[int, int]:
+    """How many buffers wait, and how many flows, when nobody takes any."""
+    datapath = Datapath()
+    admission = begin(datapath)
+    thread = hub.spawn(admission.run)
+    hub.sleep(0.1)
     hub.kill(thread)
-    return len(datapath.sent)
+    return int(datapath.send_q.qsize()), len(admission)
 
 
-def stuck() -> int:
-    """How many wait when nobody takes any."""
-    datapath = Datapath()
-    switch = Switch(datapath, Layout(), lambda event: None)
-    for number in range(BURST):
-        ask(switch, number)
-    return int(datapath.send_q.qsize())
+def pins(buffer: bytes) -> int:
+    """How many flows a buffer pins."""
+    count = offset = 0
+    while offset < len(buffer):
+        kind, length = struct.unpack_from("!xBH", buffer, offset)
+        count += kind == ofproto_v1_3.OFPT_FLOW_MOD
+        offset += length
+    return count
 
 
 if __name__ == "__main__":
-    print(json.dumps({"sent": BURST, "left": burst(), "room": RYU_QUEUE, "waiting": stuck()}))
+    sent, dropped = burst()
+    buffers, waiting = stuck()
+    print(json.dumps({"came": BURST, "sent": sent, "dropped": dropped}))
+    print(json.dumps({"buffers": buffers, "waiting": waiting, "room": RYU_QUEUE}))

@@ -1,4 +1,4 @@
-"""A burst of new flows is not mistaken for a slow switch, and a slow switch is not waited for."""
+"""A burst of new flows waits for room, within a bound; what is more urgent has room meanwhile."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import sys
 
 
 def test_bursts() -> None:
-    """The sender gets its turn before anything is dropped; then what a network may lose is."""
+    """What fits into the queue is pinned, the rest is dropped; a slow switch fills our queue."""
     said = subprocess.check_output([sys.executable, "-m", "tests.openflow.bursts"], timeout=60)
-    seen = json.loads(said)
-    assert seen["left"] == seen["sent"]
-    assert 0 < seen["waiting"] < seen["room"]
+    burst, stuck = map(json.loads, said.splitlines())
+    assert burst["dropped"] > 0
+    assert burst["sent"] == burst["came"] - burst["dropped"]
+    assert 0 < stuck["buffers"] <= stuck["room"] / 4
+    assert stuck["waiting"] > 0

@@ -151,7 +151,7 @@ def test_a_refused_pin_is_logged(bridge: Bridge, caplog: pytest.LogCaptureFixtur
     connected = bridge.up()
     flow = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
     pin = plan.pin(group_spec(pinning="reactive"), flow, Index(2), Layout(first_table=252))
-    connected.switch.add_pin(AddPin(connected.link.id, pin, (), 9, bytes(60)))
+    connected.switch.add_pins([AddPin(connected.link.id, pin, (), 9, bytes(60))])
     connected.settle()
     assert "OFPBRC_EPERM" in caplog.text
 
@@ -211,7 +211,7 @@ def test_a_first_packet_is_a_new_flow(bridge: Bridge) -> None:
     assert isinstance(event, NewFlow)
     assert event.flow == FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
     assert (event.zone, event.in_port, event.pinned) == (ZONE, 9, None)
-    connected.switch.add_pin(chosen(group, event)[1])
+    connected.switch.add_pins([chosen(group, event)[1]])
     assert connected.settle() == []
     (node,) = pinned(connected)
     assert sent_to(bridge, node) == 1
@@ -226,11 +226,11 @@ def test_a_flow_keeps_its_first_pin(bridge: Bridge) -> None:
     bridge.inject("client", segment(1000), segment(1000))
     first, second = connected.settle()
     group, command = chosen(group, first)
-    connected.switch.add_pin(command)
+    connected.switch.add_pins([command])
     connected.settle()
     (node,) = pinned(connected)
     elsewhere = replace(group, slots=(*group.slots[1:], group.slots[0]))
-    connected.switch.add_pin(chosen(elsewhere, second)[1])
+    connected.switch.add_pins([chosen(elsewhere, second)[1]])
     assert connected.settle() == []
     assert pinned(connected) == (node,)
     assert sent_to(bridge, node) == 2

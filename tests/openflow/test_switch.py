@@ -346,7 +346,15 @@ def test_an_entry_without_a_message_is_refused(bridge: Bridge) -> None:
 # What others change
 
 
-@pytest.mark.parametrize("spoil", ["del-flows table=201", "del-groups"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "del-flows table=201",
+        "del-groups",
+        "del-flows table=0,cookie=0x534e000500000000/0xffffffff00000000",
+        "del-flows table=0,cookie=0x534e000700000000/0xffffffff00000000",
+    ],
+)
 def test_removed_entries_are_noticed(bridge: Bridge, spoil: str) -> None:
     """Entries of ours that somebody removed show in the next poll as a new ``SwitchUp``."""
     connected = bridge.up()

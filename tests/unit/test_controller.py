@@ -8,6 +8,7 @@ from sncontroller.config import parse
 from sncontroller.controller import ConflictError, Controller, UnknownError
 from sncontroller.core import events as ev
 from sncontroller.core.entries import EMPTY
+from sncontroller.core.group import TICK_S
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import Config
 from sncontroller.northbound import views
@@ -109,7 +110,44 @@ def test_events_of_nobody_change_nothing(controller: Controller, effects: Effect
 
 def test_time_goes_on_for_every_group(controller: Controller) -> None:
     """A tick says when the next is due, and it is not long."""
-    assert 0 < controller.tick(200.0) - 200.0 <= 1.0
+    assert 0 < controller.tick(200.0) - 200.0 <= TICK_S
+
+
+def test_a_poll_is_a_tick_too(controller: Controller, effects: Effects) -> None:
+    """A group that was looked at by a poll is not looked at again just afterwards."""
+    while controller.tick(200.0) <= 200.0:
+        pass
+    web = zone(controller.config, "web")
+    controller.handle(ev.Polled(7, ev.Zone(web), 201.0, {}), 201.0)
+    assert controller.tick(201.5) == 201.0 + TICK_S
+    assert controller.groups[web].looked_s == 201.0
+    assert controller.groups[zone(controller.config, "dns")].looked_s == 201.5
+
+
+def test_groups_are_given_an_event_one_by_one(controller: Controller, effects: Effects) -> None:
+    """Who drives the controller may do something else in between; a group may be gone by then."""
+    again = ev.SwitchUp(7, "br0", PORTS, {})
+    zones = controller.received(again, 102.0)
+    assert set(zones) == set(controller.groups)
+    effects.seen.clear()
+    controller.give(zones[0], again, 102.0)
+    assert {name for name, _ in effects.seen} == {controller.groups[zones[0]].spec.name}
+    controller.give(ev.Zone(1), again, 102.0)
+
+
+def test_a_group_that_comes_back_is_ticked_once(controller: Controller) -> None:
+    """Removed and added again before its time came: there is still one time for it."""
+    both = controller.config
+    alone = both.model_copy(update={"groups": both.groups[:1]})
+    controller.reconfigure(alone, 103.0)
+    controller.reconfigure(both, 103.1)
+    while controller.tick(110.0) <= 110.0:
+        pass
+    assert sorted(zone for _, zone in controller._due) == sorted(controller.groups)
+    controller.reconfigure(alone, 111.0)
+    while controller.tick(120.0) <= 120.0:
+        pass
+    assert {zone for _, zone in controller._due} == set(controller.groups)
 
 
 def test_an_operator_reads_which_names_there_are(controller: Controller) -> None:

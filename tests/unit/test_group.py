@@ -17,6 +17,7 @@ from sncontroller.core.group import located
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Index, node_mac, port_name
 from sncontroller.core.lifecycle import State
+from sncontroller.core.load import CapacitySpec
 from sncontroller.core.model import PrimarySpec
 from sncontroller.core.plan import Older
 from sncontroller.core.scaling import ManualSpec
@@ -586,3 +587,37 @@ def test_repeated_and_shuffled_observations_end_in_the_same_state(seed: int) -> 
     for event in events:
         world.give(event)
     assert world.installed == table
+
+
+def test_a_calm_group_leaves_the_rest_to_the_next_look() -> None:
+    """Nothing can follow from a tick or an answer while every node serves and answers."""
+    world = up().scale(3).wait(5)
+    world.poll()
+    looked_s = world.group.looked_s
+    assert world.group.calm
+    world.wait(0.5, every=0.1)
+    assert world.group.looked_s == looked_s
+    world.wait(2)
+    assert world.group.looked_s > looked_s
+
+
+def test_a_group_that_is_not_calm_is_looked_at_each_time() -> None:
+    """A node whose link is down has deadlines."""
+    world = up().scale(3).wait(5)
+    world.link(next(name for name in world.ports if name != "vm1"), up=False)
+    world.wait(0.1, every=0.1)
+    assert not world.group.calm
+    assert world.group.looked_s == world.now
+
+
+def test_a_new_capacity_counts_at_once() -> None:
+    """The load is what the new specification makes of the rates, not what the old one did."""
+    world = up(capacity=CapacitySpec(packets_per_s=1000))
+    world.wait(1).poll({1: 0}).wait(1).poll({1: 500})
+    before = world.group.nodes[1].load
+    assert before is not None
+    spec = world.spec.model_copy(update={"capacity": CapacitySpec(packets_per_s=100)})
+    world.give(ev.Respecified(spec))
+    after = world.group.nodes[1].load
+    assert after is not None
+    assert after.value == pytest.approx(10 * before.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -199,3 +200,29 @@ def test_wrong_capacities(section: dict[str, Any], message: str) -> None:
     """A capacity names at least one signal, each with a positive finite value."""
     with pytest.raises(ValidationError, match=message):
         CapacitySpec.model_validate(section)
+
+
+@given(
+    st.lists(st.sampled_from([0, 0, 0, 0, 0, 1, 40]), max_size=40),
+    st.sampled_from([1.0, 0.5, 2.5, 7.0]),
+)
+def test_samples_that_tell_nothing_may_be_left_out(grown: list[int], every_s: float) -> None:
+    """A node whose counters stand still for a while has the same rates as if each had been read."""
+    whole = sparse = Tracker()
+    now, counted = 0.0, 0
+    for growth in grown:
+        still_s, now, counted = now, now + every_s, counted + growth
+        read = Counters(counted, counted, counted, None, counted)
+        whole = update(whole, Sample(read, now))
+        if not sparse.stays(read):
+            sparse = update(sparse, Sample(read, now), still_s)
+        assert asdict(sparse.rates) == pytest.approx(asdict(whole.rates))
+
+
+def test_a_still_node_is_left_alone() -> None:
+    """From the second equal sample on; and not while one that grew is within the window."""
+    tracker = tracked(sample(10, **ALL), sample(11, **ALL))
+    assert tracker.stays(Counters(**ALL))
+    assert not tracker.stays(Counters(**{**ALL, "packets": 101}))
+    busy = tracked(sample(9, **{**ALL, "packets": 1}), sample(10, **ALL), sample(11, **ALL))
+    assert not busy.stays(Counters(**ALL))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from sncontroller.core import layout as at
@@ -44,7 +45,7 @@ FRAGMENT = Masked(1, 1)
 """First or later fragment. Open vSwitch takes the ports of both as 0 (``OFPC_FRAG_NORMAL``)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Compilation:
     """The three arguments of ``desired``, and what follows from them."""
 
@@ -52,17 +53,22 @@ class Compilation:
     view: View
     layout: Layout
 
-    @property
+    @cached_property
     def zone(self) -> Zone:
         """The group's number."""
         return self.spec.zone
 
-    @property
+    @cached_property
+    def address(self) -> str:
+        """The address that clients use."""
+        return self.spec.address
+
+    @cached_property
     def conntrack(self) -> bool:
         """Whether pins are conntrack's marks."""
         return self.spec.pinning == "conntrack"
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[PlanNode, ...]:
         """Those that flows may reach."""
         return tuple(node for node in self.view.nodes if node.delivers)
@@ -126,7 +132,7 @@ class Compilation:
                 eth_dst=self.address_mac(),
                 eth_type=ETH_IP,
                 ip_proto=proto,
-                ipv4_dst=self.spec.address,
+                ipv4_dst=self.address,
                 **fields,
             )
 

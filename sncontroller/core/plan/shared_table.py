@@ -118,7 +118,7 @@ def _sent(c: Compilation, node: PlanNode, proto: int) -> Fields:
         "in_port": node.port,
         "eth_type": ETH_IP,
         "ip_proto": proto,
-        "ipv4_src": c.spec.address,
+        "ipv4_src": c.address,
     }
 
 
@@ -152,13 +152,13 @@ def address_answers(c: Compilation) -> Iterator[FlowEntry]:
     mac = c.address_mac()
     if mac is None:
         return
-    answer = _arp_answer(mac, c.spec.address)
+    answer = _arp_answer(mac, c.address)
     for where in c.origins():
-        asked: Fields = {"eth_type": ETH_ARP, "arp_op": ARP_REQUEST, "arp_tpa": c.spec.address}
+        asked: Fields = {"eth_type": ETH_ARP, "arp_op": ARP_REQUEST, "arp_tpa": c.address}
         yield c.entry(Kind.SERVICE, match(**where, **asked, **_own(c)), answer, above=_ADDRESS)
     if c.spec.arp == "switch":
         for ping in c.addressed(ICMP, icmpv4_type=ECHO_REQUEST):
-            yield c.entry(Kind.SERVICE, ping, _ping_answer(mac, c.spec.address))
+            yield c.entry(Kind.SERVICE, ping, _ping_answer(mac, c.address))
 
 
 def _guards(c: Compilation) -> Iterator[FlowEntry]:
@@ -168,7 +168,7 @@ def _guards(c: Compilation) -> Iterator[FlowEntry]:
     """
     for node in c.view.nodes:
         if c.spec.arp == "switch" or node.index != PRIMARY_INDEX or not node.delivers:
-            said: Fields = {"in_port": node.port, "eth_type": ETH_ARP, "arp_spa": c.spec.address}
+            said: Fields = {"in_port": node.port, "eth_type": ETH_ARP, "arp_spa": c.address}
             yield c.entry(Kind.SERVICE, match(**said, **_own(c)), (), node.index, above=_ADDRESS)
 
 
@@ -176,13 +176,13 @@ def _probes(c: Compilation) -> Iterator[FlowEntry]:
     """Answers to the controller's own questions come to it, and its address is answered for."""
     ours = at.node_mac(c.zone, Index(0))
     source = NOBODY if c.spec.health.source is None else str(c.spec.health.source)
+    answering = _arp_answer(ours, source)
     for node in c.view.nodes:
         answer = match(in_port=node.port, **_told_us(c, source))
         yield c.entry(Kind.SERVICE, answer, (ToController(),), node.index, above=_PROBE)
         if source == NOBODY:
             continue
         asked = match(in_port=node.port, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=source)
-        answering = _arp_answer(ours, source)
         yield c.entry(Kind.SERVICE, asked, answering, node.index, above=_PROBE)
         reply = match(in_port=node.port, eth_type=ETH_IP, ipv4_dst=source)
         yield c.entry(Kind.SERVICE, reply, (ToController(),), node.index, above=_PROBE)
