@@ -99,7 +99,6 @@ def on_libvirt(directory: Path) -> Iterator[Machines]:
             "image_format": "raw",
             "disks": str(disks),
             "memory_mib": 96,
-            "virtualization": "qemu",
             "addresses": "10.0.0.20-10.0.0.60",
         }
         scaling = {"policy": "manual", "min": 1, "max": 6, "nodes": 1}
