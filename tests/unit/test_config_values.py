@@ -270,6 +270,7 @@ def test_plugins_that_are_not_there(section: str, start: str) -> None:
     [
         ("orphans: keep", "orphans: must be adopt or destroy, not 'keep' (line 8)"),
         ("boot_deadline_s: 0", "boot_deadline_s: must be above 0, not 0 (line 8)"),
+        ("call_deadline_s: -1", "call_deadline_s: must be above 0, not -1 (line 8)"),
     ],
 )
 def test_keys_that_every_hypervisor_section_has(written: str, told: str) -> None:
