@@ -128,6 +128,7 @@ def test_no_connection_notices_how_machines_come_and_go(tmp_path: Path) -> None:
         said = lab.wait_event("plugin_error", "web-5", since=asked_s)["reason"]
         assert "the pool has no free node: 3 of 3 are in use" in said
         assert said.endswith("; again in 1 s")
+        scale(lab, 4)
         pool.expect("vm2", "vm3", "vm4")
         scale(lab, 2)
         lab.until(lambda: lab.serving() == {PRIMARY, "web-2"}, "the others do not drain")
