@@ -20,11 +20,23 @@ from sncontroller.hypervisors.pool import NODE
 from sncontroller.lab.namespaces import namespace_pids
 from sncontroller.lab.net import Host, Link, isolate
 from tests.dataplane.world import eventually
-from tests.lab.failover_lab import ADDRESS, BRIDGE, GROUP, PRIMARY, SERVICE, Lab, running, visits
+from tests.lab.failover_lab import (
+    ADDRESS,
+    BRIDGE,
+    GROUP,
+    PRIMARY,
+    PROBES_FROM,
+    SERVICE,
+    Lab,
+    running,
+    visits,
+)
 
 TO = {"address": ADDRESS, "port": 80}
 READY = ("vm2", "vm3", "vm4")
 DRAIN = {"idle_s": 1, "deadline_s": 60}
+HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 0.2, "fall": 10}
+"""A probe may be late beside the clients: that is no death."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +96,7 @@ def with_a_pool(directory: Path, **changes: Any) -> Iterator[Pool]:
     with running(directory, nodes=1) as lab:
         machines = {name: ready_machine(lab, name, n) for n, name in enumerate(READY, 2)}
         pool = Pool(lab, machines)
-        lab.write(hypervisor=pool.section(**changes), drain=DRAIN)
+        lab.write(hypervisor=pool.section(**changes), drain=DRAIN, health=HEALTH)
         lab.ask("reload", {})
         yield pool
         scale(lab, 1)
@@ -117,7 +129,7 @@ def test_no_connection_notices_how_machines_come_and_go(tmp_path: Path) -> None:
     with with_a_pool(tmp_path) as pool:
         lab = pool.lab
         agent, holder = lab.visitor(), lab.visitor()
-        number = agent.start("visit", total=200_000, width=2, pause_s=0.005, **TO)
+        number = agent.start("visit", total=200_000, width=2, pause_s=0.02, **TO)
         scale(lab, 3)
         pool.expect("vm2", "vm3")
         held = holder.do("open", count=20, **TO)["nodes"]
@@ -166,6 +178,8 @@ def test_a_machine_that_fails_is_replaced_from_the_pool(tmp_path: Path) -> None:
         print(f"\n{why}\n{refused}")
         pool.machines["vm2"].run("ip", "link", "set", "eth0", "up")
         serve(lab, "vm4", pool.machines["vm4"])
+        lab.write(drain={**DRAIN, "deadline_s": 59})
+        lab.ask("reload", {})  # what waits for its next try is tried at once
         pool.expect("vm2", "vm3", "vm4")
 
 
