@@ -35,7 +35,7 @@ from tests.lab.failover_lab import (
 TO = {"address": ADDRESS, "port": 80}
 READY = ("vm2", "vm3", "vm4")
 DRAIN = {"idle_s": 1, "deadline_s": 60}
-HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 0.2, "fall": 10}
+HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 0.5, "fall": 10}
 """A probe may be late beside the clients: that is no death."""
 
 
@@ -137,18 +137,19 @@ def test_no_connection_notices_how_machines_come_and_go(tmp_path: Path) -> None:
         assert held["vm3"] > 0
         churn = holder.start("churn", rounds=2000, pause_s=0.05)
         asked_s = scale(lab, 5)
-        said = lab.wait_event("plugin_error", "web-5", since=asked_s)["reason"]
+        said = lab.wait_event("plugin_error", since=asked_s)["reason"]
         assert "the pool has no free node: 3 of 3 are in use" in said
         assert said.endswith("; again in 1 s")
         scale(lab, 4)
         pool.expect("vm2", "vm3", "vm4")
+        (kept,) = (name for name, node in pool.allocated().items() if node == "web-2")
         scale(lab, 2)
         lab.until(lambda: lab.serving() == {PRIMARY, "web-2"}, "the others do not drain")
         time.sleep(1)
         holder.do("stop")
         asked = holder.wait(churn)
         holder.do("close")
-        pool.expect("vm2")
+        pool.expect(kept)
         agent.do("halt")
         seen = visits(agent, number)
         print(f"\npool: {len(seen.all)} connections, held {asked}")
