@@ -89,13 +89,19 @@ def found_in(error: ValidationError, model: type[BaseModel], raw: Any) -> tuple[
     for item in error.errors(include_url=False):
         keys = _written(item["loc"], raw, str(item["type"]))
         place = _Place(model, keys, raw)
-        if item["type"] == "too_short" and place.value:
-            continue  # there are enough; each that is wrong is told by itself
+        if _is_long_enough(item, place.value):
+            continue
         message = _message(item, place)
         told = by_path.setdefault(keys, [])
         if message not in told:
             told.append(message)
     return tuple((keys, _joined(told)) for keys, told in by_path.items())
+
+
+def _is_long_enough(item: Mapping[str, Any], value: Any) -> bool:
+    """Whether a list lacks only elements that are wrong, each of which is a problem of its own."""
+    wrong = item["type"] == "too_short" and isinstance(value, list)
+    return wrong and len(value) >= int(item["ctx"]["min_length"])
 
 
 def stray_booleans(model: type[BaseModel], raw: Any) -> Iterator[Found]:

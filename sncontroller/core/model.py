@@ -168,6 +168,8 @@ class HypervisorSpec(Spec):
     """What becomes of a node of ours at the hypervisor that neither switch nor controller knows."""
     boot_deadline_s: float = Field(default=300, gt=0)
     """A node that does not serve by then is destroyed; the next one waits longer each time."""
+    call_deadline_s: float = Field(default=900, gt=0)
+    """A call of the plugin that has not returned by then is ended, and made again later."""
     config: SerializeAsAny[BaseModel]
 
     @classmethod

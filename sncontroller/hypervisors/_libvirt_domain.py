@@ -117,6 +117,7 @@ def _base(guest: Guest) -> ET.Element:
     domain = ET.Element("domain")
     ET.SubElement(domain, "memory", unit="MiB").text = str(guest.memory_mib)
     ET.SubElement(domain, "vcpu").text = str(guest.cpus)
+    ET.SubElement(domain, "cpu", mode="maximum")  # the machine's own by KVM, else all that is known
     system = ET.SubElement(domain, "os")
     ET.SubElement(system, "type", arch="x86_64", machine="q35").text = "hvm"
     boot = {"kernel": guest.kernel, "initrd": guest.initramfs, "cmdline": guest.cmdline}

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import requests
 
+from sncontroller.hypervisors._http import reason
 from sncontroller.hypervisors._waiting import moments
 from sncontroller.hypervisors.base import HypervisorError, PermanentError, TransientError
 
@@ -173,7 +174,7 @@ class Api:
                     allow_redirects=False,
                 )
         except (requests.RequestException, OSError) as error:
-            raise TransientError(f"{what}: {error}") from error
+            raise TransientError(f"{what}: {reason(error)}") from error
         if not 200 <= answer.status_code < 300:
             raise _refusal(what, answer)
         with _as_promised(what):

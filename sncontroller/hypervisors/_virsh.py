@@ -73,7 +73,7 @@ class Virsh:
         self._unless_absent("undefine", "--domain", domain, *kept)
 
     def has_kvm(self) -> bool:
-        """Whether this machine can run guests by its processor."""
+        """Whether QEMU found a KVM on this machine when libvirt asked it."""
         try:
             self._run("domcapabilities", "--virttype", "kvm")
         except PermanentError:

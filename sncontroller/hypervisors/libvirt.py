@@ -10,7 +10,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import ClassVar, Final
@@ -21,6 +20,7 @@ from sncontroller.hypervisors._libvirt_domain import Guest, Tags, domain_name, d
 from sncontroller.hypervisors._libvirt_files import make_disk, make_seed
 from sncontroller.hypervisors._ovsdb import Ovsdb
 from sncontroller.hypervisors._virsh import Virsh
+from sncontroller.hypervisors._virtualization import CPUINFO, Virtualization, domain_type
 from sncontroller.hypervisors.base import (
     PROTOCOL_VERSION,
     HypervisorError,
@@ -37,15 +37,6 @@ __all__ = ["Libvirt", "LibvirtConfig", "Virtualization"]
 
 FIRST_INDEX: Final = 2
 DISK_SUFFIX, SEED_SUFFIX = "qcow2", "seed.iso"
-
-
-class Virtualization(Enum):
-    """How a guest's instructions are run."""
-
-    AUTO = "auto"
-    """By KVM where the machine can, else by emulation."""
-    KVM = "kvm"
-    QEMU = "qemu"
 
 
 class LibvirtConfig(BaseModel):
@@ -252,7 +243,7 @@ class Libvirt:
             if file is not None and not file.is_file():
                 raise PermanentError(f"there is no file {file}")
         return Guest(
-            virt_type=self._virt_type(),
+            virt_type=domain_type(config.virtualization, CPUINFO.read_text(), self._virsh.has_kvm),
             memory_mib=config.memory_mib,
             cpus=config.cpus,
             kernel=_absolute(config.kernel),
@@ -272,12 +263,6 @@ class Libvirt:
             "{mac}": request.mac,
             "{group_addresses}": ",".join(request.addresses),
         }
-
-    def _virt_type(self) -> str:
-        wanted = self._config.virtualization
-        if wanted is Virtualization.AUTO:
-            return "kvm" if self._virsh.has_kvm() else "qemu"
-        return str(wanted.value)
 
     def _file(self, node: str, suffix: str) -> Path | None:
         disks = self._config.disks

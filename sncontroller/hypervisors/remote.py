@@ -2,6 +2,8 @@
 
 Owns the child process (``hypervisors.host``), its restart, and the calls under way. Nothing here
 waits: a call returns at once, its result comes to ``emit`` later, whatever becomes of the child.
+A plugin keeps to times of its own; a call that does not is ended with the child and all its other
+calls, which a plugin must survive anyway, and which are made again.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ class PluginHost:
         self._emit = emit
         self._child: Any = None
         self._pending: dict[int, _Pending] = {}
+        self._timers: dict[int, Any] = {}
+        self._overdue = ""
         self._known: dict[Zone, HypervisorSpec] = {}
         self._last = 0
 
@@ -56,6 +60,9 @@ class PluginHost:
             line["owner"] = {"controller": self._owner, "group": group}
         self._last += 1
         self._pending[self._last] = pending
+        self._timers[self._last] = eventlet.spawn_after(
+            spec.call_deadline_s, self._end, self._child, pending, spec.call_deadline_s
+        )
         self._send({**line, "id": self._last, "zone": command.zone})
 
     def close(self) -> None:
@@ -88,13 +95,25 @@ class PluginHost:
             answer = json.loads(text)
             pending = self._pending.pop(answer["id"], None)
             if pending is not None:
+                self._timers.pop(answer["id"]).cancel()
                 self._emit(_result(pending, answer))
         child.wait()
         if self._child is child:
             self._child = None
-        self._fail_pending(f"the plugin process ended with status {child.returncode}")
+        why, self._overdue = self._overdue, ""
+        self._fail_pending(why or f"the plugin process ended with status {child.returncode}")
+
+    def _end(self, child: Any, pending: _Pending, deadline_s: float) -> None:
+        """End the child of a call that is overdue."""
+        what = " ".join(word for word in (pending.call.value, pending.node) if word)
+        self._overdue = f"{what}: no answer within {deadline_s:g} s; the plugin process was ended"
+        LOG.warning("%s", self._overdue)
+        child.kill()
 
     def _fail_pending(self, why: str) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         lost, self._pending = self._pending, {}
         for pending in lost.values():
             answer = {"nodes": [], "error": why, "permanent": False, "took_s": 0.0}

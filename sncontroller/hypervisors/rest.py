@@ -14,6 +14,7 @@ from urllib.parse import quote
 import requests
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from sncontroller.hypervisors._http import reason
 from sncontroller.hypervisors.base import (
     PROTOCOL_VERSION,
     NodeInfo,
@@ -149,7 +150,7 @@ class Rest:
                     allow_redirects=False,
                 )
         except (requests.RequestException, OSError) as error:
-            raise TransientError(f"{method} {url}: {error}") from error
+            raise TransientError(f"{method} {url}: {reason(error)}") from error
         done = 200 <= answer.status_code < 300
         if done or (method == "DELETE" and answer.status_code == HTTPStatus.NOT_FOUND):
             return answer.content

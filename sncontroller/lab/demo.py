@@ -49,7 +49,7 @@ _WRITTEN = ("report.json", "demo.png", "controller.log", "clients.log", "sncontr
 @click.option(
     "--virtualization",
     type=click.Choice([each.value for each in Virtualization]),
-    default=Virtualization.QEMU.value,
+    default=Virtualization.AUTO.value,
     show_default=True,
     help="How virtual machines run: qemu emulates, everywhere.",
 )

@@ -69,12 +69,11 @@ sed "s/@name@/$name/" /etc/nginx.conf >/srv/nginx.conf
 ulimit -n 4096
 exec /usr/sbin/nginx -c /srv/nginx.conf
 """
-CMDLINE: Final = (
-    "console=ttyS0 quiet panic=1 mitigations=off no_timer_check sn.name={name}"
-    " sn.address={address}/24 sn.group={group_addresses}"
-)
+_QUICK: Final = "console=ttyS0 quiet panic=1 mitigations=off no_timer_check cryptomgr.notests"
+"""For a guest that is emulated: the kernel's tests of its ciphers take a fifth of such a boot."""
+CMDLINE: Final = f"{_QUICK} sn.name={{name}} sn.address={{address}}/24 sn.group={{group_addresses}}"
 """What the guest wants to be told; for a plugin's ``cmdline``."""
-CMDLINE_OF_SEED: Final = "console=ttyS0 quiet panic=1 mitigations=off no_timer_check sn.seed=yes"
+CMDLINE_OF_SEED: Final = f"{_QUICK} sn.seed=yes"
 """For a guest that is told by its seed disk."""
 
 

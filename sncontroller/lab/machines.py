@@ -198,8 +198,18 @@ class LibvirtMachines:
         return {
             "libvirt": found.get("Using library", "unknown").removeprefix("libvirt "),
             "qemu": found.get("Running hypervisor", "unknown").removeprefix("QEMU "),
-            "virtualization": self._setting.virtualization.value,
+            "virtualization": self._virtualization(),
         }
+
+    def _virtualization(self) -> str:
+        """What ``auto`` has become: the primary's."""
+        name = f"{OPERATOR.controller}.{PRIMARY_NODE}"
+        xml = subprocess.run(
+            [program("virsh"), "-c", self._libvirt.uri, "dumpxml", name],
+            capture_output=True,
+            text=True,
+        ).stdout
+        return "kvm" if "<domain type='kvm'" in xml else "qemu"
 
     def _section(self, addresses: str) -> dict[str, Any]:
         return {

@@ -34,7 +34,7 @@ class Setting:
     endpoints: Endpoints = field(default_factory=Endpoints)
     guest: Path = Path("build/guest")
     """Where what virtual machines boot is kept."""
-    virtualization: Virtualization = Virtualization.QEMU
+    virtualization: Virtualization = Virtualization.AUTO
 
     @property
     def configuration(self) -> Path:

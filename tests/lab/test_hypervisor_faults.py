@@ -69,6 +69,8 @@ class Faulty(rest_hypervisor.Request):  # type: ignore[misc]
         fault = self.server.fault if self.command == "PUT" else None
         if fault == "slow":  # it does what was asked, and says so when nobody listens any more
             time.sleep(2 * TIMEOUT_S)
+        while fault == "hangs" and self.server.fault == fault:
+            time.sleep(0.05)
         if fault == "wrong":
             body = {"message": "welcome to the captive portal"}
         if self.command == "GET":
@@ -80,7 +82,7 @@ class Faulty(rest_hypervisor.Request):  # type: ignore[misc]
 
 
 class Api:
-    """The server; ``fault`` is slow, wrong or full, ``lost`` are nodes that it does not show."""
+    """The server; ``fault`` is slow, hangs, wrong or full, ``lost`` nodes are not shown."""
 
     def __init__(self, section: dict[str, Any]) -> None:
         self._server = rest_hypervisor.Server(section, "127.0.0.1", 0)
@@ -179,6 +181,22 @@ def test_an_api_that_does_not_what_it_should(tmp_path: Path) -> None:
         seen = visits(agent, number)
         assert seen.failed == ()
         assert seen.nodes == {PRIMARY, "web-2", "web-3", "web-4", "web-5"}
+
+
+def test_a_call_that_never_returns(tmp_path: Path) -> None:
+    """It is ended at its deadline, with the process that it held, and made again; not two nodes."""
+    with behind_an_api(tmp_path) as (lab, api):
+        section = {**lab.changes["hypervisor"], "timeout_s": 60}
+        reload(lab, hypervisor={**section, "call_deadline_s": 3})
+        api.fault("hangs")
+        asked_s = scale(lab, 2)
+        error = lab.wait_event("plugin_error", "web-2", since=asked_s)
+        print(f"\n{error['reason']}")
+        why = "cannot start it: start web-2: no answer within 3 s; the plugin process was ended"
+        assert error["reason"] == f"{why}; again in 1 s"
+        api.fault(None)
+        reload(lab, hypervisor=section)
+        expect(lab, 2)
 
 
 def second_pause(lab: Lab, since: float) -> bool:

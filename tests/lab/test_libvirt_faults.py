@@ -30,8 +30,9 @@ from tests.lab.failover_lab import (
     visits,
 )
 
-HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 1, "fall": 8}
+HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 0.5, "fall": 16}
 """An emulated machine may be late while another one boots: that is no death."""
+DRAIN = {"idle_s": 1, "deadline_s": 60}
 TO = {"address": ADDRESS, "port": 80}
 MOMENTS = int(os.environ.get("SNCONTROLLER_CRASH_MOMENTS", "1"))
 """How often the controller is killed; ``SNCONTROLLER_CRASH_MOMENTS=10`` takes some minutes."""
@@ -99,11 +100,10 @@ def on_libvirt(directory: Path) -> Iterator[Machines]:
             "image_format": "raw",
             "disks": str(disks),
             "memory_mib": 96,
-            "virtualization": "qemu",
             "addresses": "10.0.0.20-10.0.0.60",
         }
         scaling = {"policy": "manual", "min": 1, "max": 6, "nodes": 1}
-        lab.write(hypervisor=section, scaling=scaling, health=HEALTH)
+        lab.write(hypervisor=section, scaling=scaling, health=HEALTH, drain=DRAIN)
         lab.ask("reload", {})
         machines = Machines(lab, libvirt, disks)
         yield machines
@@ -156,7 +156,7 @@ def test_libvirt_stops_under_load(tmp_path: Path) -> None:
         machines.libvirt.kill_guest(machines.domain("web-2"))
         why = lab.wait_event("failed", "web-2", since=gone_s)["reason"]
         assert why in {"its link is down", "its port is gone"}
-        lab.write(drain={"idle_s": 1, "deadline_s": 59})
+        lab.write(drain={**DRAIN, "deadline_s": 59})
         lab.ask("reload", {})  # the machines are listed at once
         machines.expect("web-3", "web-4")
 

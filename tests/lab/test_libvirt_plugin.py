@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from sncontroller.lab.ovs import PrivateOvs
 
 BRIDGE = "sntbr0"
 FOREIGN = ("contract.web-9",)
+KVM = Path("/dev/kvm")
 MOMENTS = int(os.environ.get("SNCONTROLLER_CRASH_MOMENTS", "3"))
 """Each of them starts a machine; the contract's own number is 10."""
 BUILD = Path(__file__).parents[2] / "build" / "guest"
@@ -99,8 +101,6 @@ def config(
         "image_format": "raw",
         "disks": tmp_path / "disks",
         "memory_mib": 96,
-        # whatever the machine says: a KVM inside a VM may be there and run no guest
-        "virtualization": Virtualization.QEMU,
         "addresses": "10.99.0.100-10.99.0.109",
     }
 
@@ -248,7 +248,8 @@ class TestNode:
         network = tmp_path / "network-config"
         network.write_text("version: 2\n")
         seeded = {"user_data": user_data, "network_config": network, "cmdline": CMDLINE_OF_SEED}
-        plugin = plugin_of({**config, **seeded})
+        emulated = {"virtualization": Virtualization.QEMU}  # on every machine, also one with KVM
+        plugin = plugin_of({**config, **seeded, **emulated})
         with Host(ovs, BRIDGE, "sntclient", Link("10.99.0.1/24")) as client:
             plugin.start_node(node_request(2))
             seed = config["disks"] / "contract.web-2.seed.iso"
@@ -292,6 +293,46 @@ class TestNode:
         plugin.stop_node("web-2")
 
 
+class TestVirtualization:
+    """KVM where it is good for something, emulation where it is not."""
+
+    def test_machine_without_kvm_emulates(
+        self, ovs: PrivateOvs, config: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """Unless KVM is asked for by name, which is an error for good, and leaves nothing."""
+        with without_kvm(), PrivateLibvirt(tmp_path / "libvirt", ovs.environment):
+            plugin = plugin_of(config)
+            plugin.start_node(node_request(2))
+            assert "<domain type='qemu'" in virsh("dumpxml", "contract.web-2")
+            plugin.stop_node("web-2")
+            by_name = plugin_of({**config, "virtualization": Virtualization.KVM})
+            with pytest.raises(PermanentError, match="virt type 'kvm'"):
+                by_name.start_node(node_request(2))
+            assert virsh("list", "--all", "--name").split() == []
+
+    def test_guest_has_all_that_the_machine_can(self, config: dict[str, Any]) -> None:
+        """Not the least of all processors, with which many distributions do not boot."""
+        plugin = plugin_of(config)
+        plugin.start_node(node_request(2))
+        assert "<cpu mode='maximum'" in virsh("dumpxml", "contract.web-2")
+        plugin.stop_node("web-2")
+
+
+@contextmanager
+def without_kvm() -> Iterator[None]:
+    """A machine that has no KVM, for this process and its children."""
+    if not KVM.exists():
+        yield
+        return
+    with tempfile.NamedTemporaryFile() as nothing:  # libvirt asks again and again for a device
+        subprocess.run(["mount", "--bind", nothing.name, KVM], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", KVM], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", KVM], check=True)
+
+
 class TestPrivateLibvirt:
     """What the lab's own daemon promises."""
 
@@ -322,7 +363,7 @@ isolate()
 with PrivateOvs(directory + "/ovs") as ovs:
     ovs.add_bridge("{BRIDGE}", fail_mode="secure")
     with PrivateLibvirt(Path(directory) / "libvirt", ovs.environment) as libvirt:
-        section = dict(bridge="{BRIDGE}", ovsdb=ovs.db, kernel=kernel, virtualization="qemu")
+        section = dict(bridge="{BRIDGE}", ovsdb=ovs.db, kernel=kernel)
         Libvirt(LibvirtConfig(**section), Owner(owner, "web")).start_node(node_request(2))
         print("started", flush=True)
         time.sleep(60)

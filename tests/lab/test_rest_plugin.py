@@ -322,8 +322,10 @@ class TestWire:
         """A server that says nothing in time, and one that is not there."""
         with canned((200, None)) as server, pytest.raises(TransientError, match="timed out"):
             plugin_at(server.url, timeout_s=0.2).start_node(node_request(2))
-        with pytest.raises(TransientError, match="refused"):
+        with pytest.raises(TransientError, match=r"nodes: Connection refused$"):
             plugin_at("http://127.0.0.1:9").list_nodes()
+        with pytest.raises(TransientError, match=r"nodes: .*(not known|resolution|associated)"):
+            plugin_at("http://no-such-host.invalid").list_nodes()
 
     def test_missing_files_are_named(self, tmp_path: Path) -> None:
         """A token or a certificate file that is not there is told with its path."""

@@ -275,6 +275,17 @@ def test_a_plugins_section_is_checked_by_its_model() -> None:
     ]
 
 
+def test_a_list_is_as_long_as_it_was_written() -> None:
+    """An element that is wrong is the only problem, not also that the list were too short."""
+    nodes = "[{port: vm2, mac: '02:00:00:00:00:02'}, {port: vm3}]"
+    (line,) = problems(with_hypervisor(f"{{plugin: pool, nodes: {nodes}}}"))
+    assert line.startswith("groups.web.hypervisor.nodes[1].mac: is missing")
+    (line,) = problems(with_hypervisor("{plugin: pool, nodes: [{port: vm3}]}"))
+    assert line.startswith("groups.web.hypervisor.nodes[0].mac: is missing")
+    (line,) = problems(with_hypervisor("{plugin: pool, nodes: []}"))
+    assert line.startswith("groups.web.hypervisor.nodes: must be a list of at least 1")
+
+
 @pytest.mark.parametrize(
     ("section", "start"),
     [
@@ -296,6 +307,7 @@ def test_plugins_that_are_not_there(section: str, start: str) -> None:
     [
         ("orphans: keep", "orphans: must be adopt or destroy, not 'keep' (line 8)"),
         ("boot_deadline_s: 0", "boot_deadline_s: must be above 0, not 0 (line 8)"),
+        ("call_deadline_s: -1", "call_deadline_s: must be above 0, not -1 (line 8)"),
     ],
 )
 def test_keys_that_every_hypervisor_section_has(written: str, told: str) -> None:
