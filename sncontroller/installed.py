@@ -98,6 +98,12 @@ def adopter(mine: Entries) -> Index | None:
     return next((_marked(mark[1]) for mark in marks if mark is not None), None)
 
 
+def straight(mine: Entries) -> bool:
+    """Whether SYNs go straight to their slots."""
+    found = (origin(line) for line in mine.flows if "tcp_flags=+syn-ack" in line)
+    return any(whose is not None and whose.kind is Kind.CLASSIFY for whose in found)
+
+
 def answers(there: Entries) -> dict[Zone, str]:
     """The groups for whose address the switch answers ARP, and the hardware address it names."""
     return {

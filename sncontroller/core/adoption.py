@@ -6,16 +6,25 @@ serves and which slot is whose; the hypervisor says what else exists.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sncontroller.core import health, layout
-from sncontroller.core.entries import Bucket, GroupEntry, Load, Output, SetField, Table
+from sncontroller.core.entries import (
+    Bucket,
+    FlowEntry,
+    GroupEntry,
+    Load,
+    Output,
+    SetField,
+    Table,
+)
 from sncontroller.core.events import Kind, Port
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
 from sncontroller.core.lifecycle import State, Trigger
-from sncontroller.core.plan import ARP_REQUEST, FAILED_NOTE, NOT_NEW_TCP, Older
+from sncontroller.core.plan import ARP_REQUEST, FAILED_NOTE, NEW_TCP, NOT_NEW_TCP, Older
 from sncontroller.core.scaling import Memory
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
@@ -98,8 +107,10 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
             asked=state is State.DRAINING,  # who wanted it is not on the switch: it goes on
         )
     slots = _slots(installed.groups.get(layout.select_group(zone)))
+    known = all(Index(slot) in turn.group.nodes for slot in slots)
     turn.change(
-        slots=slots if all(Index(s) in turn.group.nodes for s in slots) else (),
+        slots=slots if known else (),
+        straight_s=turn.now if known else -math.inf,  # it may have ended just before we came
         weights={},
         primary=_heir(turn, installed),
         older=Older.PRIMARY if _adopting(installed) else Older.SLOTS,
@@ -124,6 +135,11 @@ def _recover_failed(turn: Turn, installed: Table) -> None:
             primary_node(turn) if index == PRIMARY_INDEX else new_node(turn, index, State.GONE, "")
         )
         turn.put(replace(made, state=State.FAILED, asked=True, reason="failed by the operator"))
+
+
+def goes_straight(installed: Table) -> bool:
+    """Whether SYNs go straight to their slots; then those are at rest (``straight``)."""
+    return any(_is_straight(flow) for flow in installed.flows.values())
 
 
 def settle(turn: Turn) -> None:
@@ -213,6 +229,12 @@ def _marked(installed: Table, zone: Zone, *, failed: bool) -> frozenset[Index]:
         if origin.kind is layout.Kind.SELECT and (flow.priority == FAILED_NOTE) is failed:
             found.add(origin.index)
     return frozenset(found)
+
+
+def _is_straight(flow: FlowEntry) -> bool:
+    found = layout.origin(flow.cookie)
+    classifies = found is not None and found.kind is layout.Kind.CLASSIFY
+    return classifies and flow.match["tcp_flags"] == NEW_TCP
 
 
 def _adopting(installed: Table) -> bool:

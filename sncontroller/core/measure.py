@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sncontroller.core import latency, load, report, scaling
+from sncontroller.core import latency, load, pins, report, scaling
 from sncontroller.core.events import Kind, NodeCounters, Polled
 from sncontroller.core.load import Counters, Sample
 from sncontroller.core.state import Node
@@ -20,6 +20,7 @@ def polled(turn: Turn, poll: Polled) -> None:
     for index, counters in poll.nodes.items():
         if index in turn.group.nodes:
             _measure(turn, turn.node(index), counters, poll.at_s)
+            pins.counted(turn, turn.node(index), counters.active_flows)
     for index in sorted(turn.group.nodes.keys() - poll.nodes.keys()):
         weigh(turn, turn.node(index))
     decide(turn)
