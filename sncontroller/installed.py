@@ -110,6 +110,12 @@ def adopting(mine: Entries) -> bool:
     return any("tcp_flags=-syn" in line for line in mine.flows)
 
 
+def straight(mine: Entries) -> bool:
+    """Whether SYNs go straight to their slots."""
+    found = (origin(line) for line in mine.flows if "tcp_flags=+syn-ack" in line)
+    return any(whose is not None and whose.kind is Kind.CLASSIFY for whose in found)
+
+
 def answers(there: Entries) -> dict[Zone, str]:
     """The groups for whose address the switch answers ARP, and the hardware address it names."""
     return {

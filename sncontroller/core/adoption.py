@@ -6,6 +6,7 @@ serves and which slot is whose; the hypervisor says what else exists.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from sncontroller.core.plan import (
     ASKED,
     DRAIN_NOTE,
     FAILED_NOTE,
+    NEW_TCP,
     NOT_NEW_TCP,
     SINCE,
     Drain,
@@ -111,6 +113,7 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
     slots = slots if all(Index(s) in turn.group.nodes for s in slots) else ()
     turn.change(
         slots=slots,
+        straight_s=turn.now if slots else -math.inf,  # it may have ended just before we came
         weights={},
         balance=learnt_from(spec.balance, slots),
         primary=_heir(turn, installed),
@@ -136,6 +139,11 @@ def _recover_failed(turn: Turn, installed: Table) -> None:
             primary_node(turn) if index == PRIMARY_INDEX else new_node(turn, index, State.GONE, "")
         )
         turn.put(replace(made, state=State.FAILED, asked=True, reason="failed by the operator"))
+
+
+def goes_straight(installed: Table) -> bool:
+    """Whether SYNs go straight to their slots; then those are at rest (``straight``)."""
+    return any(_is_straight(flow) for flow in installed.flows.values())
 
 
 def settle(turn: Turn) -> None:
@@ -249,6 +257,12 @@ def _noted(installed: Table, zone: Zone, note: int) -> Mapping[Index, FlowEntry]
         if ours and origin is not None and origin.index and flow.priority == note:
             found[origin.index] = flow
     return found
+
+
+def _is_straight(flow: FlowEntry) -> bool:
+    found = layout.origin(flow.cookie)
+    classifies = found is not None and found.kind is layout.Kind.CLASSIFY
+    return classifies and flow.match["tcp_flags"] == NEW_TCP
 
 
 def _adopting(installed: Table) -> bool:

@@ -398,6 +398,7 @@ class Kind(Enum):
     SWITCH_DOWN = "switch_down"
     REFUSED = "refused"
     PLUGIN_ERROR = "plugin_error"
+    PINS = "pins"
     REPORT = "report"
     BFD = "bfd"
     RELOADED = "reloaded"

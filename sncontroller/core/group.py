@@ -20,6 +20,7 @@ from sncontroller.core import (
     reactive,
     reporting,
     rotation,
+    straight,
 )
 from sncontroller.core import events as ev
 from sncontroller.core.entries import EMPTY
@@ -53,7 +54,8 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     _take_in(turn, event)
     if isinstance(event, ev.NewFlow):
         return turn.group, tuple(turn.commands)
-    passing = isinstance(event, _PASSING) and now < group.looked_s + TICK_S
+    look_s = min(group.looked_s + TICK_S, straight.wake_s(group, group.looked_s))
+    passing = isinstance(event, _PASSING) and now < look_s
     whole = not (passing and turn.group.calm)
     if whole:
         turn.change(looked_s=now)
@@ -69,7 +71,7 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
 
 def due_s(group: Group, now: float) -> float:
     """When the group needs its next ``Tick``."""
-    soonest_s = min(probing.wake_s(group), reporting.wake_s(group))
+    soonest_s = min(probing.wake_s(group), reporting.wake_s(group), straight.wake_s(group, now))
     return max(now + SHORTEST_TICK_S, min(group.looked_s + TICK_S, soonest_s))
 
 
@@ -95,6 +97,8 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             _link(turn, port.name)
         case ev.Applied(version=version):
             turn.change(live_version=version)
+            if version == turn.group.version:
+                straight.confirmed(turn)
             _announce(turn)
         case ev.Refused(reason=reason):
             turn.change(apply_again_s=turn.now + REFUSED_PAUSE_S)
@@ -148,11 +152,14 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
     group = turn.group
     installed = switch.installed.get(group.spec.zone, EMPTY)
     forgot = not installed.flows and group.live_version > 0
+    at_rest = adoption.goes_straight(installed)
     turn.change(
         datapath=switch.datapath,
         bridge=switch.bridge,
         ports={port.name: port for port in switch.ports},
         view=None,
+        straight=group.straight or at_rest,
+        moved_s=group.moved_s if at_rest else turn.now,
     )
     turn.log(ev.Kind.SWITCH_UP, None, f"{switch.bridge} is connected")
     if forgot and set(group.slots) <= {group.primary}:
@@ -186,6 +193,8 @@ def _link(turn: Turn, name: str) -> None:
             up = port is not None and port.up
             after = health.link_changed(turn.group.spec.health, node.health, up, turn.now)
             restart = None if port != node.port else node.probe
+            if port != node.port and node.serving:
+                turn.change(moved_s=turn.now)  # slots may have moved in the switch, and back
             turn.update(node.index, port=port, health=after, probe=restart)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sncontroller.core import latency, load, report, scaling
+from sncontroller.core import latency, load, pins, report, scaling
 from sncontroller.core.events import Kind, NodeCounters, Polled
 from sncontroller.core.load import Counters, Sample
 from sncontroller.core.state import Node
@@ -28,6 +28,7 @@ def polled(turn: Turn, poll: Polled) -> None:
             weigh(turn, node)
         else:
             _measure(turn, node, counters, poll.at_s, still_s)
+            pins.counted(turn, turn.node(index), counters.active_flows)
     decide(turn)
 
 

@@ -151,13 +151,20 @@ class PoolSpec(Spec):
 
 
 class PinSpec(Spec):
-    """How long a per-flow pin lives (``learn`` and ``reactive``)."""
+    """A flow's pin: its life (``learn`` and ``reactive``), and when it is looked at."""
 
     tcp_idle_s: int = Field(default=7200, ge=1, le=65535)
     udp_idle_s: int = Field(default=60, ge=1, le=65535)
     fin_idle_s: int = Field(default=10, ge=1, le=65535)
     limit: int = Field(default=100_000, ge=1)
-    """Pins per node that ``learn`` may write; beyond it flows follow the slot table unpinned."""
+    """Pins per node that ``learn`` may write; beyond it flows follow the slot table unpinned.
+
+    Counted once per poll, so that what comes within one goes beyond it.
+    """
+    syn_settle_s: float | None = Field(default=130, ge=1)
+    """So long after slots changed hands a SYN looks for its pin first (``conntrack``); then it goes
+    straight to its slot. The default outlasts Linux' attempts to connect; ``null``: always.
+    """
 
 
 class HypervisorSpec(Spec):
@@ -245,6 +252,16 @@ class GroupSpec(Spec):
     def zone(self) -> Zone:
         """The group's number, 1..65535."""
         return Zone(self.id or zlib.crc32(self.name.encode()) % MAX_ZONE + 1)
+
+    @property
+    def has_straight_way(self) -> bool:
+        """Whether a SYN can go straight to its slot.
+
+        Not with all ports in the group: its nodes begin connections themselves, and a SYN that
+        meets a node's own on its way belongs to that node.
+        """
+        tracked = self.pinning == "conntrack" and "tcp" in self.match.protocol
+        return tracked and bool(self.match.ports)
 
     @property
     def address(self) -> str:

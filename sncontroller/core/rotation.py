@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sncontroller.core import balance, bfd, health, reactive, slots
+from sncontroller.core import balance, bfd, health, reactive, slots, straight
 from sncontroller.core.events import Apply, Kind
 from sncontroller.core.fleet import pause_s
 from sncontroller.core.layout import PRIMARY_INDEX
@@ -46,7 +46,8 @@ def publish(turn: Turn) -> None:
     if view == turn.group.view:
         return
     version = group.version + 1
-    turn.change(view=view, version=version, apply_again_s=None)
+    may = turn.group.straight or view.straight
+    turn.change(view=view, version=version, apply_again_s=None, straight=may)
     table = desired(group.spec, view, group.layout)
     turn.say(Apply(group.datapath, group.spec.zone, version, table))
 
@@ -281,8 +282,12 @@ def _assign(turn: Turn) -> None:
         turn.change(balance=memory)
         return
     table = slots.slot_table(group.slots or None, weights)
+    if straight.forbids(turn, table):
+        return
     moved = slots.moves(group.slots, table) if group.slots and table else 0
-    turn.change(slots=table, weights=weights, balance=memory, slots_moved=group.slots_moved + moved)
+    moved_s = group.moved_s if table == group.slots else turn.now
+    turn.change(slots=table, weights=weights, balance=memory, moved_s=moved_s)
+    turn.change(slots_moved=group.slots_moved + moved)
 
 
 def _stands(turn: Turn, first: Node) -> bool:
@@ -301,6 +306,7 @@ def _view(turn: Turn) -> View:
             drain=Drain(int(n.since_s), n.asked) if n.state is State.DRAINING else None,
             delivers=n.deliverable,
             failed=n.state is State.FAILED and n.asked,
+            pins=not n.full,
         )
         for n in sorted(known, key=lambda n: n.index)
         if n.port is not None and n.mac is not None and n.state is not State.GONE
@@ -315,4 +321,5 @@ def _view(turn: Turn) -> View:
         primary_serves=first is not None and (_stands(turn, first) or first.mac is None),
         ingress=group.ingress,
         older=group.older,
+        straight=straight.wanted(group, turn.now),
     )

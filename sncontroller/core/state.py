@@ -104,6 +104,8 @@ class Node:
     """Since when no packet of its pinned flows was seen."""
     asked: bool = False
     """Whether an operator, not the policy, drained it."""
+    full: bool = False
+    """Whether it has as many pins as it may (``pin.limit``), or had until just now."""
 
     @property
     def signals(self) -> Mapping[str, float | None]:
@@ -151,6 +153,12 @@ class Group:
     primary: Index = PRIMARY_INDEX
     """The node in whose name the address is answered for; the configured one, or a promoted."""
     slots: tuple[Index, ...] = ()
+    moved_s: float = -math.inf
+    """When slots last changed hands, or were about to."""
+    straight: bool = False
+    """Whether the switch may have entries that send SYNs straight to their slots."""
+    straight_s: float = -math.inf
+    """When it said that it has them no longer."""
     weights: Mapping[int, float] = field(default_factory=dict)
     """The weights that ``slots`` were made for."""
     older: Older = Older.PRIMARY

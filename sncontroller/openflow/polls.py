@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from sncontroller.core.entries import FlowEntry, Learn, Table, ToController
+from sncontroller.core.entries import Resubmit, Table
 from sncontroller.core.events import NodeCounters, Polled
 from sncontroller.core.layout import (
     COOKIE_EXACT,
@@ -61,7 +61,7 @@ def watched(zone: Zone, table: Table, layout: Layout) -> Watched:
     asked = {key: count for key, count in ours.items() if key[1] & _SERVICE != _SERVICE}
     return Watched(
         {index: _port(zone, index, table) for index in indexes},
-        any(_pins_in_table(flow) for flow in flows),
+        any(Resubmit(layout.pin_table) in flow.actions for flow in flows),
         asked,
         ours.total() - sum(asked.values()),
     )
@@ -262,13 +262,3 @@ def _port(zone: Zone, index: Index, table: Table) -> int | None:
     """The port that the node's delivery watches."""
     group = table.groups.get(deliver_group(zone, index))
     return group.buckets[0].watch_port if group is not None and group.buckets else None
-
-
-def _pins_in_table(flow: FlowEntry) -> bool:
-    """``learn`` writes flow entries, and so does the controller for what it is asked about."""
-    whose = origin(flow.cookie)
-    asked = whose is not None and whose.kind is Kind.SELECT
-    return any(
-        isinstance(action, Learn) or (asked and isinstance(action, ToController))
-        for action in flow.actions
-    )

@@ -299,6 +299,10 @@ class Lab:
         lines = switch.dump(self.ovs, BRIDGE)
         return installed.slots(Entries(frozenset(), frozenset(x for x in lines if "group_id" in x)))
 
+    def goes_straight(self) -> bool:
+        """Whether the switch sends SYNs straight to their slots."""
+        return installed.straight(Entries(frozenset(switch.dump(self.ovs, BRIDGE)), frozenset()))
+
     def consistent(self) -> None:
         """Compute everything again from what the controller says: the switch has exactly that."""
         self.until(lambda: self.group()["live"], "the switch was never told")
@@ -336,6 +340,7 @@ class Lab:
             primary_port=self.ovs.ofport(first["port"]),
             primary_serves=first["state"] in _DELIVERS,
             older=self.older,
+            straight=self.goes_straight(),
         )
         wanted = set(ofctl.lines(desired(loaded.groups[0], view, loaded.switch.layout)))
         there_is = set(switch.dump(self.ovs, BRIDGE))

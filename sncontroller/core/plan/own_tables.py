@@ -233,8 +233,8 @@ def _commit(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
         return
     for proto, number in numbers(c.spec.match.protocol):
         where = match(reg0=mark, eth_type=ETH_IP, ip_proto=number)
-        learn = _learn(c, proto, number, node.index)
-        yield FlowEntry(table, PINNED, where, (learn, deliver), cookie)
+        learn = (_learn(c, proto, number, node.index),) if node.pins else ()
+        yield FlowEntry(table, PINNED, where, (*learn, deliver), cookie)
 
 
 def _learn(c: Compilation, proto: Protocol, number: int, index: Index) -> Learn:
@@ -245,7 +245,6 @@ def _learn(c: Compilation, proto: Protocol, number: int, index: Index) -> Learn:
         cookie=at.cookie(Kind.PIN, c.zone, index),
         idle_timeout_s=pin.tcp_idle_s if tcp else pin.udp_idle_s,
         fin_idle_timeout_s=pin.fin_idle_s if tcp else 0,
-        limit=pin.limit,
         eth_type=ETH_IP,
         ip_proto=number,
         copied=(

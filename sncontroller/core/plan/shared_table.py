@@ -23,6 +23,7 @@ from sncontroller.core.entries import (
     Resubmit,
     SetField,
     ToController,
+    ToGroup,
     match,
 )
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Kind
@@ -46,7 +47,7 @@ ECHO_REQUEST = 8
 ICMP_ERRORS = (3, 11, 12)
 """Unreachable (path MTU discovery lives on it), time exceeded, parameter problem."""
 NOBODY = "0.0.0.0"
-_ASIDE, _ADDRESS, _SEARCH, _PROBE = 1, 5, 9, 10
+_ASIDE, _STRAIGHT, _ADDRESS, _SEARCH, _PROBE = 1, 2, 5, 9, 10
 """Priorities above the classification's."""
 
 
@@ -66,6 +67,16 @@ def classify(c: Compilation) -> Iterator[FlowEntry]:
     if c.conntrack:
         for where in _aside(c):
             yield c.entry(Kind.CLASSIFY, where, track, above=_ASIDE)
+    if c.view.straight:
+        yield from _straight(c)
+
+
+def _straight(c: Compilation) -> Iterator[FlowEntry]:
+    """New connections to their slot, without a look for a pin: a pass less (docs/adr/0011)."""
+    actions: Actions = (*learn_mac(c), ToGroup(at.select_group(c.zone)))
+    for port in c.ports():
+        for where in c.addressed(TCP, tcp_dst=port, tcp_flags=NEW_TCP):
+            yield c.entry(Kind.CLASSIFY, where, actions, above=_STRAIGHT)
 
 
 def learn_mac(c: Compilation) -> Actions:

@@ -40,6 +40,8 @@ class PlanNode:
     """Whether flows may reach it; a node that is only probed gets nothing else."""
     failed: bool = False
     """Whether an operator took it out, which the switch remembers for us."""
+    pins: bool = True
+    """Whether its new flows are pinned (``learn``): not while it has as many pins as it may."""
 
     @property
     def draining(self) -> bool:
@@ -63,3 +65,5 @@ class View:
     ingress: tuple[int, ...] = ()
     """Port numbers of the specification's ingress ports, those that the switch has."""
     older: Older = Older.PRIMARY
+    straight: bool = False
+    """Whether a SYN goes straight to its slot: no pin that counts names another node."""
