@@ -61,20 +61,23 @@ def _rounds(name: str, fault: str, rounds: int) -> Section:
         tempfile.TemporaryDirectory(prefix="sn-bench-") as directory,
         CONTENDERS[name](Path(directory)) as contender,
     ):
-        return _summed([_one(contender, fault, name) for _ in range(rounds)])
+        found = []
+        for nth in range(rounds):
+            if nth:
+                contender.wait_recovered(_VICTIM)
+            found.append(_one(contender, fault, name))
+        return _summed(found)
 
 
 def _one(contender: Contender, fault: str, name: str) -> dict[str, Any]:
-    cause = _CAUSES[fault]
     plan = {"width": WIDTH, "pause_s": PAUSE_S, "timeout_s": TIMEOUT_S, "max_s": 30.0}
     with Clients(contender.client, address=ADDRESS, **plan) as clients:
         time.sleep(_BEFORE_S)
-        at_s = cause(contender, _VICTIM, True)
+        at_s = _CAUSES[fault](contender, _VICTIM, True)
         time.sleep(WATCHED_S[name])
         seen = clients.finish()
+    _CAUSES[fault](contender, _VICTIM, False)
     until_s = at_s + WATCHED_S[name] - TIMEOUT_S
-    cause(contender, _VICTIM, False)
-    contender.wait_recovered(_VICTIM)
     cost = seen.fault(at_s, until_s)
     ended = cost["last_lost_s"] < WATCHED_S[name] - 2 * TIMEOUT_S
     return {**cost, "noticed": ended}
