@@ -8,7 +8,7 @@
     ours, ovn, haproxy    how each contender is set up on it
 
 Counts of broken and moved connections do not depend on the machine; times of failover are set by
-the intervals of the checks: each contender has the shortest that it supports.
+the intervals of the checks: each contender has the shortest at which living backends stay in.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -76,11 +76,12 @@ def _one(contender: Contender, fault: str, name: str) -> dict[str, Any]:
         at_s = _CAUSES[fault](contender, _VICTIM, True)
         time.sleep(WATCHED_S[name])
         seen = clients.finish()
+    doubt = contender.doubt()
     _CAUSES[fault](contender, _VICTIM, False)
     until_s = at_s + WATCHED_S[name] - TIMEOUT_S
     cost = seen.fault(at_s, until_s)
     ended = cost["last_lost_s"] < WATCHED_S[name] - 2 * TIMEOUT_S
-    return {**cost, "noticed": ended}
+    return {**cost, "noticed": ended, "doubt": doubt}
 
 
 def _summed(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def _summed(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "last_lost_s": median(each["last_lost_s"] for each in rounds),
         "first_success_s": None if None in firsts else median(firsts),
         "noticed": all(each["noticed"] for each in rounds),
+        "doubts": sorted({each["doubt"] for each in rounds if each["doubt"]}),
         "rounds": rounds,
     }
 
@@ -110,7 +112,14 @@ def table(section: Section) -> str:
             for name, contender in CONTENDERS.items()
             if fault in section[name]
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_doubts(section)])
+
+
+def _doubts(section: Section) -> Iterator[str]:
+    for name, contender in CONTENDERS.items():
+        for fault, cost in section[name].items():
+            for doubt in cost.get("doubts", ()):
+                yield f"\n{contender.title}, {FAULTS[fault]}: it said: {doubt}."
 
 
 def _cells(cost: dict[str, Any]) -> str:
