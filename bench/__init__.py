@@ -23,7 +23,7 @@ Report: TypeAlias = Callable[[str], None]
 Section: TypeAlias = dict[str, Any]
 """What a part found, as JSON: its key in the results file is the part's name."""
 
-LIMIT_S = {"dataplane": 600.0, "disruption": 300.0, "controlplane": 500.0}
+LIMIT_S = {"dataplane": 600.0, "disruption": 360.0, "controlplane": 500.0}
 """A part that is not done by then hangs, and is ended. Before that each ends by itself, with what
 it has: see their ``BUDGET_S``."""
 PARTS = tuple(LIMIT_S)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -61,23 +61,27 @@ def _rounds(name: str, fault: str, rounds: int) -> Section:
         tempfile.TemporaryDirectory(prefix="sn-bench-") as directory,
         CONTENDERS[name](Path(directory)) as contender,
     ):
-        return _summed([_one(contender, fault, name) for _ in range(rounds)])
+        found = []
+        for nth in range(rounds):
+            if nth:
+                contender.wait_recovered(_VICTIM)
+            found.append(_one(contender, fault, name))
+        return _summed(found)
 
 
 def _one(contender: Contender, fault: str, name: str) -> dict[str, Any]:
-    cause = _CAUSES[fault]
     plan = {"width": WIDTH, "pause_s": PAUSE_S, "timeout_s": TIMEOUT_S, "max_s": 30.0}
     with Clients(contender.client, address=ADDRESS, **plan) as clients:
         time.sleep(_BEFORE_S)
-        at_s = cause(contender, _VICTIM, True)
+        at_s = _CAUSES[fault](contender, _VICTIM, True)
         time.sleep(WATCHED_S[name])
         seen = clients.finish()
+    doubt = contender.doubt()
+    _CAUSES[fault](contender, _VICTIM, False)
     until_s = at_s + WATCHED_S[name] - TIMEOUT_S
-    cause(contender, _VICTIM, False)
-    contender.wait_recovered(_VICTIM)
     cost = seen.fault(at_s, until_s)
     ended = cost["last_lost_s"] < WATCHED_S[name] - 2 * TIMEOUT_S
-    return {**cost, "noticed": ended}
+    return {**cost, "noticed": ended, "doubt": doubt}
 
 
 def _summed(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -90,6 +94,7 @@ def _summed(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "last_lost_s": median(each["last_lost_s"] for each in rounds),
         "first_success_s": None if None in firsts else median(firsts),
         "noticed": all(each["noticed"] for each in rounds),
+        "doubts": sorted({each["doubt"] for each in rounds if each["doubt"]}),
         "rounds": rounds,
     }
 
@@ -107,7 +112,14 @@ def table(section: Section) -> str:
             for name, contender in CONTENDERS.items()
             if fault in section[name]
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_doubts(section)])
+
+
+def _doubts(section: Section) -> Iterator[str]:
+    for name, contender in CONTENDERS.items():
+        for fault, cost in section[name].items():
+            for doubt in cost.get("doubts", ()):
+                yield f"\n{contender.title}, {FAULTS[fault]}: it said: {doubt}."
 
 
 def _cells(cost: dict[str, Any]) -> str:

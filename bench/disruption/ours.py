@@ -58,6 +58,11 @@ class Ours(Contender):
             60.0,
         )
 
+    def doubt(self) -> str:
+        """What the breaker said last: at this interval a busy machine may be late with answers."""
+        said = [event for event in self._group()["events"] if event["kind"] == "breaker"]
+        return str(max(said, key=lambda event: event["time_s"])["reason"]) if said else ""
+
     def _until_serving(self, nodes: int) -> None:
         def holds() -> bool:
             try:

@@ -97,6 +97,10 @@ class Contender(ABC):
 
         until(seen, f"{self.title}: {wanted} did not come back")
 
+    def doubt(self) -> str:
+        """Why it would keep a node that looks dead, in its own words; mostly there is no reason."""
+        return ""
+
     def answers(self) -> bool:
         """Whether the client is answered now."""
         command = ("curl", "-s", "-m", "1", f"http://{ADDRESS}/ping")

@@ -176,6 +176,18 @@ def test_one_measurement_that_fails_leaves_the_others() -> None:
     assert any("Traceback" in line for line in said[3:])
 
 
+def test_a_node_that_stays_although_it_is_dead_has_its_reason_in_the_table() -> None:
+    """Medians of the rounds; one in which nobody noticed is enough to say so."""
+    costs = {"requests": 100, "last_lost_s": 0.3, "first_success_s": 0.5, "errors": {}}
+    noticed = {**costs, "lost": 4, "noticed": True, "doubt": ""}
+    stays = {**costs, "lost": 32, "noticed": False, "doubt": "2 of 2 look dead"}
+    summed = disruption.failover._summed([noticed, stays, noticed])
+    others = {name: {} for name in disruption.CONTENDERS}
+    shown = disruption.failover.table({**others, "ours": {"silent": summed}})
+    assert "| silent, link up | ours | 4, 32 | 100 | never noticed | 0.50 s |" in shown
+    assert shown.endswith("\nours, silent, link up: it said: 2 of 2 look dead.")
+
+
 def test_waiting_ends_when_it_holds_or_with_the_reason() -> None:
     """What is said at the end is found out at the end."""
     looked = iter([False, False, True])
