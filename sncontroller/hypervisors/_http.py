@@ -7,10 +7,12 @@ import requests
 
 def reason(error: Exception) -> str:
     """``Connection refused`` for what ``requests`` wraps into four exceptions, each with a text."""
-    if isinstance(error, requests.ReadTimeout):
-        return "Read timed out"
-    first: BaseException = error
-    while (inner := first.__cause__ or first.__context__) is not None:
-        first = inner
-    known = first.strerror if isinstance(first, OSError) else None
-    return str(known or error)
+    if isinstance(error, requests.Timeout):
+        connected = not isinstance(error, requests.ConnectTimeout)
+        return "Read timed out" if connected else "Connection timed out"
+    first: BaseException | None = error
+    while first is not None:
+        if isinstance(first, OSError) and first.strerror:
+            return str(first.strerror)
+        first = first.__cause__ or first.__context__
+    return str(error)

@@ -30,7 +30,7 @@ from tests.lab.failover_lab import (
     visits,
 )
 
-HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 0.5, "fall": 16}
+HEALTH = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 1, "fall": 8}
 """An emulated machine may be late while another one boots: that is no death."""
 DRAIN = {"idle_s": 1, "deadline_s": 60}
 TO = {"address": ADDRESS, "port": 80}
