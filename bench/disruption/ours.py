@@ -48,15 +48,14 @@ class Ours(Contender):
         self._until_serving(nodes)
 
     def wait_recovered(self, index: int) -> None:
-        """The controller knows."""
-        until(
-            lambda: any(
-                node["name"] == node_name(index) and node["state"] == "active"
-                for node in self._group()["nodes"]
-            ),
-            lambda: f"{node_name(index)} did not come back: {self._group()}",
-            60.0,
-        )
+        """The controller knows, and its breaker has no doubts left from the fault before."""
+
+        def holds() -> bool:
+            group = self._group()
+            nodes = {node["name"]: node["state"] for node in group["nodes"]}
+            return nodes.get(node_name(index)) == "active" and not group["held"]
+
+        until(holds, lambda: f"{node_name(index)} did not come back: {self._group()}", 60.0)
 
     def doubt(self) -> str:
         """What the breaker said last: at this interval a busy machine may be late with answers."""
@@ -70,7 +69,7 @@ class Ours(Contender):
             except OSError:
                 return False
             active = [node for node in group["nodes"] if node["state"] == "active"]
-            return len(active) == nodes and bool(group["live"])
+            return len(active) == nodes and bool(group["live"]) and not group["held"]
 
         until(holds, f"there are not {nodes} nodes")
 
