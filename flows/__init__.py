@@ -18,7 +18,7 @@ NODES = 3
 _KINDS = {
     Kind.CLASSIFY: "the group's packets leave the bridge's other traffic",
     Kind.RETURN: "replies of each node: counted, and on their way",
-    Kind.SERVICE: "ARP for the address, and probes",
+    Kind.SERVICE: "ARP or ND for the address, and probes",
     Kind.PINNED: "a pin is known: to its node",
     Kind.SELECT: "no pin yet: a slot, or the controller, chooses",
     Kind.COMMIT: "the choice becomes the pin",

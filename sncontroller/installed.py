@@ -14,7 +14,9 @@ from sncontroller.core import layout
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Kind, Zone
 from sncontroller.core.plan import ASKED, DRAIN_NOTE, FAILED_NOTE, SINCE, Drain
 
-_ANSWER = re.compile(r"arp_op=1 actions=.*set_field:([0-9a-f:]{17})->eth_src.*IN_PORT$")
+_ANSWER = re.compile(
+    r"(?:arp_op=1|icmp_type=135,nd_target=\S+) actions=move:.*set_field:([0-9a-f:]{17})->eth_src"
+)
 _DELIVERY = re.compile(r"set_field:([0-9a-f:]{17})->eth_dst,output:(\d+)")
 _OWNER = re.compile(r"load:(0x[0-9a-f]+)->NXM_NX_REG0\[\]")
 _LOADED = re.compile(r"load:(0x[0-9a-f]+|0)->(NXM_NX_REG\d)\[\]")
@@ -117,7 +119,7 @@ def straight(mine: Entries) -> bool:
 
 
 def answers(there: Entries) -> dict[Zone, str]:
-    """The groups for whose address the switch answers ARP, and the hardware address it names."""
+    """The groups for whose address the switch answers, and the hardware address it names."""
     return {
         found.zone: answer[1]
         for line in there.flows

@@ -134,7 +134,7 @@ def _require_no_answers(live: Bridge) -> None:
     if zones:
         numbers = ", ".join(str(zone) for zone in sorted(zones))
         raise RefusedError(
-            f"{live.name} answers ARP for the address of group number {numbers} (arp: switch); "
+            f"{live.name} answers for the address of group number {numbers} (arp: switch); "
             "give --config FILE to keep it reachable, or --purge to give it up"
         )
 

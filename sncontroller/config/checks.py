@@ -14,6 +14,7 @@ from itertools import combinations
 from sncontroller.config.text import Key
 from sncontroller.config.wording import Found
 from sncontroller.core.balance import EXACT, BalanceKind
+from sncontroller.core.family import IPV6, family_of
 from sncontroller.core.health_spec import Kind as Probe
 from sncontroller.core.health_spec import Via
 from sncontroller.core.layout import MAX_ZONE
@@ -156,9 +157,42 @@ def _where_to_ask(spec: GroupSpec) -> Iterator[Found]:
             ("health", "port"),
             f"is missing: match.ports names no port that a {health.kind.value} probe could ask",
         )
-    if health.kind is Probe.ARP and health.target == spec.address:
-        message = f"{spec.address} is the group's address, for which secondaries do not answer ARP"
-        yield ("health", "target"), message
+    if health.kind in (Probe.ARP, Probe.ND) and health.target == spec.address:
+        message = f"{spec.address} is the group's address, for which secondaries do not answer "
+        yield ("health", "target"), message + health.kind.name
+
+
+def _one_family(spec: GroupSpec) -> Iterator[Found]:
+    """All of a group's packets are of its address's family."""
+    family, health = spec.family, spec.health
+    ours = f"{spec.address} (match.address) is {family.name}"
+    addresses: dict[tuple[Key, ...], object] = {
+        ("primary", "address"): spec.primary.address,
+        ("health", "source"): health.source,
+        ("health", "target"): health.target,
+        ("health", "primary_target"): health.primary_target,
+    }
+    for keys, address in addresses.items():
+        if address is not None and family_of(str(address)) is not family:
+            other = family_of(str(address)).name
+            yield keys, f"{address} is {other}, but {ours}; a group's addresses are of one family"
+    wanted = Probe.ND if family is IPV6 else Probe.ARP
+    if health.kind in (Probe.ARP, Probe.ND) and health.kind is not wanted:
+        message = f"{health.kind.value} does not ask for {family.name} addresses, and {ours}; "
+        yield ("health", "kind"), f"{message}use {wanted.value}"
+
+
+def _nodes_can_reply(spec: GroupSpec) -> Iterator[Found]:
+    """Plugins that give nodes addresses by themselves say of which network (``subnet``)."""
+    section = None if spec.hypervisor is None else spec.hypervisor.config
+    subnet = getattr(section, "subnet", None)
+    version = getattr(subnet, "version", spec.family.version)
+    if version != spec.family.version:
+        yield (
+            ("hypervisor", "subnet"),
+            f"{subnet} is IPv{version}, but {spec.address} (match.address) is "
+            f"{spec.family.name}: nodes could reply to nobody; name an {spec.family.name} network",
+        )
 
 
 def _reported_capacities(spec: GroupSpec) -> Iterator[Found]:
@@ -228,6 +262,8 @@ _ALONE = (
     _findable_primary,
     _who_answers_arp,
     _where_to_ask,
+    _one_family,
+    _nodes_can_reply,
     _reported_capacities,
     _measurable_latency,
     _asked_beside_the_group,
@@ -268,7 +304,7 @@ def _one_arp_answer(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
         yield (
             ("match", "address"),
             f"{second.address} is also the address of group '{first.name}', and the switch can "
-            "answer ARP for only one of them; use one group, another address, or arp: primary",
+            "answer for only one of them; use one group, another address, or arp: primary",
         )
 
 

@@ -18,7 +18,6 @@ from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
 from sncontroller.core.lifecycle import State, Trigger
 from sncontroller.core.plan import (
-    ARP_REQUEST,
     ASKED,
     DRAIN_NOTE,
     FAILED_NOTE,
@@ -27,6 +26,7 @@ from sncontroller.core.plan import (
     SINCE,
     Drain,
     Older,
+    asks_for,
 )
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
@@ -126,8 +126,7 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
 def _heir(turn: Turn, installed: Table) -> Index:
     """Who stands for the address: somebody else than its owner, if the switch answers for it."""
     spec = turn.group.spec
-    asked = (flow.match for flow in installed.flows.values() if flow.match["arp_op"] == ARP_REQUEST)
-    answered = any(match["arp_tpa"] == spec.address for match in asked)
+    answered = any(asks_for(flow.match, spec) for flow in installed.flows.values())
     others = [node.index for node in turn.group.serving if node.index != PRIMARY_INDEX]
     return min(others) if answered and others and spec.arp == "primary" else PRIMARY_INDEX
 

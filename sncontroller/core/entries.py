@@ -145,10 +145,12 @@ class Learn:
 class HashSlot:
     """Hash the 5-tuple into ``0..slots-1`` and load that into ``reg2`` (NXAST_MULTIPATH).
 
-    Symmetric L3/L4 hash, modulo N. It also makes the cached flow exact in the 5-tuple.
+    Symmetric L3/L4 hash, modulo N. It also makes the cached flow exact in the 5-tuple. With
+    ``by_address`` the two addresses are all that counts.
     """
 
     slots: int
+    by_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class FiveTuple:
-    """An IPv4 flow in the direction of the group."""
+    """A flow in the direction of the group; addresses as ``inet_ntop`` writes them."""
 
     ip_proto: int
     src: str

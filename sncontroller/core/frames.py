@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-UNSPECIFIED = IPv4Address("0.0.0.0")
+from sncontroller.core.family import Address
+
 BROADCAST_MAC = "ff:ff:ff:ff:ff:ff"
 MSS = 536
 """What we can take per segment: small, so that a packet-in carries it whole."""
@@ -46,12 +47,31 @@ class Arp:
     target_mac: str = "00:00:00:00:00:00"
 
 
+class NdKind(IntEnum):
+    """The messages of neighbour discovery that we know, by ICMPv6 type (RFC 4861)."""
+
+    SOLICITATION = 135
+    ADVERTISEMENT = 136
+
+
+@dataclass(frozen=True, slots=True)
+class Nd:
+    """Neighbour discovery: who has ``target``, or that somebody has it."""
+
+    kind: NdKind
+    src: IPv6Address
+    dst: IPv6Address
+    target: IPv6Address
+    mac: str | None = None
+    """The link-layer address in its option: the asker's, or the one that ``target`` is at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """An ICMP echo request or reply."""
+    """An ICMP or ICMPv6 echo request or reply."""
 
-    src: IPv4Address
-    dst: IPv4Address
+    src: Address
+    dst: Address
     ident: int
     seq: int
     reply: bool = False
@@ -62,8 +82,8 @@ class Echo:
 class Tcp:
     """A TCP segment."""
 
-    src: IPv4Address
-    dst: IPv4Address
+    src: Address
+    dst: Address
     src_port: int
     dst_port: int
     seq: int
@@ -78,8 +98,8 @@ class Tcp:
 class Udp:
     """A UDP datagram."""
 
-    src: IPv4Address
-    dst: IPv4Address
+    src: Address
+    dst: Address
     src_port: int
     dst_port: int
     payload: bytes = b""
@@ -89,14 +109,14 @@ class Udp:
 class Unreachable:
     """An ICMP destination unreachable and the ports of the packet it quotes."""
 
-    src: IPv4Address
-    dst: IPv4Address
+    src: Address
+    dst: Address
     code: int
     src_port: int
     dst_port: int
 
 
-Packet = Arp | Echo | Tcp | Udp | Unreachable
+Packet = Arp | Nd | Echo | Tcp | Udp | Unreachable
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The ``health:`` section of a group: what is asked of a node, how often, and what counts.
 
-Owns the specification and what follows from it alone: timeouts, accepted statuses, ARP targets.
-What results say about a node is in ``health.py``.
+Owns the specification and what follows from it alone: timeouts, accepted statuses, whom a probe
+asks for. What results say about a node is in ``health.py``.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from sncontroller.core.family import Address
 from sncontroller.core.layout import MAX_INDEX
 
 _SPARE_S = 0.1
@@ -26,6 +27,8 @@ class Kind(Enum):
 
     NONE = "none"
     ARP = "arp"
+    ND = "nd"
+    """Neighbour discovery: what ARP is for IPv6."""
     ICMP = "icmp"
     TCP = "tcp"
     UDP = "udp"
@@ -48,6 +51,7 @@ _FIELDS: Mapping[tuple[Kind, Via], tuple[frozenset[str], frozenset[str]]] = {
     (Kind.NONE, Via.SWITCH): (frozenset(), frozenset()),
     (Kind.BFD, Via.SWITCH): (frozenset(), frozenset()),
     (Kind.ARP, Via.SWITCH): (frozenset({"target"}), frozenset({"source", "primary_target"})),
+    (Kind.ND, Via.SWITCH): (frozenset({"target"}), frozenset({"source", "primary_target"})),
     (Kind.ICMP, Via.SWITCH): (frozenset({"source"}), frozenset()),
     (Kind.TCP, Via.SWITCH): (frozenset({"source"}), frozenset({"port"})),
     (Kind.UDP, Via.SWITCH): (frozenset({"source", "payload"}), frozenset({"port", "expect"})),
@@ -63,19 +67,22 @@ def _bytes(text: Any) -> Any:
     return bytes.fromhex(text[4:]) if is_hex else text
 
 
-def _unicast(address: IPv4Address) -> IPv4Address:
-    if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_reserved:
+def _unicast(address: Address) -> Address:
+    # Of IPv6 what is reserved has IPv4 addresses in other clothes, too, with two spellings each.
+    zoned = isinstance(address, IPv6Address) and address.scope_id is not None
+    nobody = address.is_loopback or address.is_unspecified or address.is_reserved
+    if address.is_multicast or nobody or zoned:
         raise ValueError(f"{address} cannot be a host's address on a network")
     return address
 
 
 def _target_rule(rule: str) -> str:
     base, plus, _ = rule.partition("+")
-    _unicast(_unicast(IPv4Address(base)) + (MAX_INDEX if plus else 0))
+    _unicast(_unicast(ip_address(base)) + (MAX_INDEX if plus else 0))
     return rule
 
 
-HostAddress = Annotated[IPv4Address, AfterValidator(_unicast)]
+HostAddress = Annotated[IPv4Address | IPv6Address, AfterValidator(_unicast)]
 WireBytes = Annotated[
     bytes,
     BeforeValidator(_bytes),
@@ -108,7 +115,9 @@ Status = Annotated[
 ]
 _listed = BeforeValidator(lambda value: [value] if isinstance(value, (int, str)) else value)
 Statuses = Annotated[tuple[Status, ...], _listed]
-TargetRule = Annotated[str, Field(pattern=r"^[0-9.]+(\+index)?$"), AfterValidator(_target_rule)]
+TargetRule = Annotated[
+    str, Field(pattern=r"^[0-9a-fA-F.:]+(\+index)?$"), AfterValidator(_target_rule)
+]
 """An address, or ``A+index``: A plus the node's index."""
 
 
@@ -217,7 +226,7 @@ class HealthSpec(_Spec):
     expect: WireBytes = b""
     """What a UDP reply must contain; empty accepts any reply."""
     target: TargetRule | None = Field(default=None, validate_default=True)
-    """Whom an ARP probe asks for: an address the nodes have on the interface itself."""
+    """Whom an ARP or ND probe asks for: an address the nodes have on the interface itself."""
     primary_target: HostAddress | None = None
     """The same for node 1, when it does not fit in with the others."""
     interval_s: float = Field(default=1.0, ge=0.1, le=3600)
@@ -265,12 +274,12 @@ class HealthSpec(_Spec):
         good = self.expect_status or ("200-399",)
         return any(_within(status, accepted) for accepted in good)
 
-    def arp_target(self, index: int) -> IPv4Address:
-        """The address node ``index`` must answer ARP for; only for kind ``arp``."""
+    def target_of(self, index: int) -> Address:
+        """The address for which node ``index`` must answer; only for kinds ``arp`` and ``nd``."""
         if index == 1 and self.primary_target is not None:
             return self.primary_target
         base, plus, _ = (self.target or "0.0.0.0").partition("+")
-        return IPv4Address(base) + (index if plus else 0)
+        return ip_address(base) + (index if plus else 0)
 
     @pydantic.field_validator("timeout_s")
     @classmethod

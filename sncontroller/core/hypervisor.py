@@ -25,7 +25,7 @@ class NodeRequest:
     mac: str
     """Hardware address that the node's interface must have."""
     addresses: tuple[str, ...]
-    """The group's addresses, which it holds on its loopback without answering ARP for them."""
+    """The group's addresses, which it holds on its loopback without answering for them."""
 
 
 class NodeStatus(Enum):

@@ -41,7 +41,7 @@ class Kind(IntEnum):
     PIN = 6
     """A single flow's pin, made by ``learn`` or by the controller; not part of a desired table."""
     SERVICE = 7
-    """Answers ARP for the group's address, carries probes."""
+    """Answers ARP or ND for the group's address, carries probes."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,8 +23,10 @@ from pydantic import (
 )
 
 from sncontroller.core.balance import BalanceSpec
+from sncontroller.core.family import Address, Family, family_of, unnumbered
 from sncontroller.core.health import HealthSpec
-from sncontroller.core.layout import MAX_INDEX, MAX_ZONE, Layout, Zone
+from sncontroller.core.health_spec import HostAddress
+from sncontroller.core.layout import MAX_INDEX, MAX_ZONE, Index, Layout, Zone, node_mac
 from sncontroller.core.load import CapacitySpec
 from sncontroller.core.report import ManagementSpec, ReportSpec
 from sncontroller.core.scaling import ScalingSpec
@@ -97,8 +99,8 @@ def _one_or_list(item: Any) -> BeforeValidator:
 class MatchSpec(Spec):
     """Which traffic is the group's."""
 
-    address: IPv4Address
-    """The address that clients use."""
+    address: HostAddress
+    """The address that clients use, IPv4 or IPv6; all of the group's other ones are like it."""
     protocol: Annotated[tuple[Protocol, ...], _one_or_list(Protocol)] = ("tcp",)
     ports: Annotated[tuple[PortRange, ...], _one_or_list(PortRange)] = ()
     """Transport ports or ranges (``8000-8010``); empty for all."""
@@ -106,6 +108,13 @@ class MatchSpec(Spec):
     """Names of the OVS ports that clients come in by; empty for any."""
     vlan: int | None = Field(default=None, ge=1, le=4094)
     """VLAN tag that clients' packets carry in the switch; stripped before a node gets them."""
+
+    @field_validator("address")
+    @classmethod
+    def _routable(cls, value: Address) -> Address:
+        if isinstance(value, IPv6Address) and value.is_link_local:
+            raise ValueError(f"{value} is link-local, so nodes cannot hold it on their loopback")
+        return value
 
     @field_validator("protocol")
     @classmethod
@@ -121,8 +130,8 @@ class PrimarySpec(Spec):
     port: str | None = Field(default=None, min_length=1, max_length=15)
     """Name of its OVS port; found by ``mac`` when absent."""
     mac: Mac | None = None
-    """Its hardware address; asked for by ARP through its port when absent."""
-    address: IPv4Address | None = None
+    """Its hardware address; asked for by ARP or ND through its port when absent."""
+    address: HostAddress | None = None
     """Its own address, where that is not the group's."""
     preempt: bool = True
     """Whether it is the primary again when it comes back, or joins as a secondary."""
@@ -223,7 +232,8 @@ class GroupSpec(Spec):
     primary: PrimarySpec
     """The VM that offers the service today."""
     arp: Literal["primary", "switch"] = "primary"
-    """Who answers ARP for the address: the primary (its own IP) or the switch (a separate VIP)."""
+    """Who answers ARP, or ND, for the address: the primary (its own IP) or the switch (a separate
+    VIP)."""
     mode: Literal["vip"] = "vip"
     delivery: Literal["mac"] = "mac"
     pinning: Literal["conntrack", "learn", "reactive"] = "conntrack"
@@ -267,6 +277,16 @@ class GroupSpec(Spec):
     def address(self) -> str:
         """The address that clients use."""
         return str(self.match.address)
+
+    @property
+    def family(self) -> Family:
+        """Whether the group's packets are IPv4 or IPv6."""
+        return family_of(self.match.address)
+
+    @property
+    def probe_source(self) -> Address:
+        """Where the controller's questions come from."""
+        return self.health.source or unnumbered(self.family, node_mac(self.zone, Index(0)))
 
 
 class Config(Spec):

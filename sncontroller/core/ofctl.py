@@ -41,8 +41,11 @@ _AFTER_PROTOCOL = (  # OXM name -> the name in a dump, in the order of a dump
     ("arp_spa", "arp_spa"),
     ("arp_tpa", "arp_tpa"),
     ("arp_op", "arp_op"),
+    ("ip_proto", "nw_proto"),
     ("ip_frag", "nw_frag"),
     ("icmpv4_type", "icmp_type"),
+    ("icmpv6_type", "icmp_type"),
+    ("ipv6_nd_target", "nd_target"),
     ("tcp_src", "tp_src"),
     ("udp_src", "tp_src"),
     ("tcp_dst", "tp_dst"),
@@ -54,7 +57,14 @@ _FLAGS = {  # names of the bits, from the lowest
     "tcp_flags": ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"),
     "ct_state": ("new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat"),
 }
-_SET_NAMES = {"ipv4_src": "ip_src", "ipv4_dst": "ip_dst", "icmpv4_type": "icmp_type"}
+_SET_NAMES = {
+    "ipv4_src": "ip_src",
+    "ipv4_dst": "ip_dst",
+    "icmpv4_type": "icmp_type",
+    "ipv6_nd_target": "nd_target",
+    "ipv6_nd_sll": "nd_sll",
+    "ipv6_nd_tll": "nd_tll",
+}
 _RESERVED = {0xFFFFFFFE: "LOCAL", 0xFFFFFFFC: "ALL", 0xFFFFFFFB: "FLOOD"}
 _DEFAULT_PRIORITY = 0x8000
 _VID_PRESENT = 0x1000
@@ -109,6 +119,8 @@ def _match(match: e.Match) -> list[str]:
         f"{name}={_value(name, fields.pop(name))}" for name in _BEFORE_PROTOCOL if name in fields
     ]
     if eth_type is not None:
+        if proto is not None and (eth_type, proto) not in _PROTOCOLS:  # it has no word of its own
+            fields["ip_proto"], proto = proto, None
         out.append(_PROTOCOLS[(eth_type, proto)])  # type: ignore[index]
     for name, text in _AFTER_PROTOCOL:
         if name in fields:
@@ -173,6 +185,11 @@ def _learn(learn: e.Learn) -> str:
     return f"learn({','.join([*parts, f'load:{_hex(learn.load)}->NXM_NX_REG0[]'])})"
 
 
+def _hash_slot(hashed: e.HashSlot) -> str:
+    fields = "symmetric_l3" if hashed.by_address else "symmetric_l3l4+udp"
+    return f"multipath({fields},1024,modulo_n,{hashed.slots},0,NXM_NX_REG2[])"
+
+
 _ACTIONS: dict[type, Callable[[Any], str]] = {
     e.Output: _output,
     e.Normal: lambda a: "NORMAL",
@@ -185,7 +202,7 @@ _ACTIONS: dict[type, Callable[[Any], str]] = {
     e.Resubmit: lambda a: f"resubmit(,{a.table})",
     e.Ct: _ct,
     e.Learn: _learn,
-    e.HashSlot: lambda a: f"multipath(symmetric_l3l4+udp,1024,modulo_n,{a.slots},0,NXM_NX_REG2[])",
+    e.HashSlot: _hash_slot,
     e.FinTimeout: lambda a: f"fin_timeout(idle_timeout={a.idle_timeout_s})",
     e.PopVlan: lambda a: "pop_vlan",
 }

@@ -13,17 +13,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
-from ipaddress import IPv4Address
 
+from sncontroller.core import neighbour
 from sncontroller.core.chance import chance, mixed
+from sncontroller.core.family import Address, family_of, unnumbered
 from sncontroller.core.frames import (
     MSS,
-    UNSPECIFIED,
     WINDOW,
     Arp,
-    ArpOp,
     Echo,
     Frame,
+    Nd,
     Packet,
     Tcp,
     TcpFlag,
@@ -98,9 +98,9 @@ class Target:
 
     node: int
     mac: str
-    address: IPv4Address
+    address: Address
     port: int
-    """TCP or UDP port, already resolved (``spec.port`` or the group's first); 0 for arp, icmp."""
+    """TCP or UDP port, already resolved (``spec.port`` or the group's first); else 0."""
     source_mac: str
     """Where probes come from: the address of the group's never existing node 0."""
     vlan_id: int | None = None
@@ -191,9 +191,9 @@ class Prober:
     def _question(self, state: ProbeState) -> Packet:
         source, address = self._source, self.target.address
         match self.spec.kind:
-            case Kind.ARP:
-                wanted = self.spec.arp_target(self.target.node)
-                return Arp(ArpOp.REQUEST, self.target.source_mac, source, wanted)
+            case Kind.ARP | Kind.ND:
+                wanted = self.spec.target_of(self.target.node)
+                return neighbour.question(self.target.source_mac, source, wanted)
             case Kind.ICMP:
                 return Echo(source, address, state.our_port, state.count & 0xFFFF, data=b"sn" * 8)
             case Kind.UDP:
@@ -210,8 +210,8 @@ class Prober:
         if state.phase is not Phase.ASKED:
             return state, ()
         match packet:
-            case Arp():
-                return self._arp(state, packet, now)
+            case Arp() | Nd():
+                return self._neighbour(state, packet, now)
             case Echo():
                 return self._echo(state, packet, now)
             case Udp():
@@ -219,14 +219,16 @@ class Prober:
             case _:
                 return self._unreachable(state, packet, now)
 
-    def _arp(self, state: ProbeState, reply: Arp, now: float) -> Step:
-        wanted = self.spec.arp_target(self.target.node)
-        if (self.spec.kind, reply.op, reply.sender) != (Kind.ARP, ArpOp.REPLY, wanted):
+    def _neighbour(self, state: ProbeState, packet: Arp | Nd, now: float) -> Step:
+        found = neighbour.answer(packet)
+        wanted = self.spec.target_of(self.target.node)
+        if self.spec.kind not in (Kind.ARP, Kind.ND) or found is None or found[0] != wanted:
             return state, ()
-        if reply.sender_mac != self.target.mac:
-            detail = f"{wanted} is at {reply.sender_mac}, expected at {self.target.mac}"
+        mac = found[1]
+        if mac != self.target.mac:
+            detail = f"{wanted} is at {mac}, expected at {self.target.mac}"
             return self._failed(state, detail, now)
-        return self._passed(state, f"{wanted} is at {reply.sender_mac}", now)
+        return self._passed(state, f"{wanted} is at {mac}", now)
 
     def _echo(self, state: ProbeState, echo: Echo, now: float) -> Step:
         got = (self.spec.kind, echo.reply, echo.src, echo.dst, echo.ident, echo.seq)
@@ -355,7 +357,8 @@ class Prober:
 
     def _http(self) -> bytes:
         port = "" if self.target.port == 80 else f":{self.target.port}"
-        host = self.spec.host or f"{self.target.address}{port}"
+        address = self.target.address
+        host = self.spec.host or f"{f'[{address}]' if address.version == 6 else address}{port}"
         return (
             f"GET {self.spec.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: sncontroller\r\n"
             "Accept: */*\r\nConnection: close\r\n\r\n"
@@ -370,8 +373,9 @@ class Prober:
         return self.spec.via is Via.CONTROLLER
 
     @property
-    def _source(self) -> IPv4Address:
-        return self.spec.source or UNSPECIFIED
+    def _source(self) -> Address:
+        family = family_of(self.target.address)
+        return self.spec.source or unnumbered(family, self.target.source_mac)
 
     def _chance(self, count: int) -> float:
         return chance(self.seed, self.target.node, count)

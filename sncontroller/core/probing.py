@@ -7,10 +7,10 @@ node) for the nodes of a group, and the search for the primary's hardware addres
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
 
-from sncontroller.core import frames, health, latency, layout, probe
+from sncontroller.core import frames, health, latency, layout, neighbour, probe
 from sncontroller.core.events import Answer, AskNode, Heard, Kind, Port, Transmit
+from sncontroller.core.family import Address
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import DELIVERABLE, State
 from sncontroller.core.state import Group, Node
@@ -38,8 +38,9 @@ def answered(turn: Turn, answer: Answer) -> None:
     """Take in a packet that came from a node."""
     packet = answer.frame.packet
     node = _by_port(turn.group, answer.in_port)
-    if isinstance(packet, frames.Arp):
-        _learn_primary(turn, node, answer, packet)
+    found = neighbour.answer(packet)
+    if found is not None and found[0] == _primary_address(turn.group):
+        _learn_primary(turn, node, answer, found[1])
     if node is not None and node.probe is not None and node.linked:
         _probe(turn, node, probe.Received(packet))
 
@@ -69,9 +70,8 @@ def announce(turn: Turn) -> None:
     group, primary = turn.group, turn.group.nodes.get(PRIMARY_INDEX)
     if group.datapath is None or primary is None or primary.mac is None:
         return
-    address = group.spec.match.address
-    said = frames.Arp(frames.ArpOp.REQUEST, primary.mac, address, address)
-    frame = frames.Frame(primary.mac, frames.BROADCAST_MAC, said, group.spec.match.vlan)
+    where = group.spec.match
+    frame = neighbour.announcement(primary.mac, where.address, where.vlan)
     turn.say(Transmit(group.datapath, FLOOD, frame))
 
 
@@ -152,32 +152,28 @@ def _resolve(turn: Turn) -> None:
     by_mac = primary.mac is not None and not primary.port_name
     if not by_port and not by_mac:
         return
-    source = group.spec.health.source or IPv4Address(0)
     mac = layout.node_mac(group.spec.zone, Index(0))
-    question = frames.Arp(frames.ArpOp.REQUEST, mac, source, _primary_address(group))
+    frame = neighbour.question_to_all(mac, group.spec.probe_source, _primary_address(group))
     port = FLOOD if primary.port is None else primary.port.number
-    frame = frames.Frame(mac, frames.BROADCAST_MAC, question)
     turn.say(Transmit(group.datapath, port, frame))
     turn.change(ask_mac_s=turn.now + ASK_EVERY_S)
 
 
-def _learn_primary(turn: Turn, node: Node | None, answer: Answer, packet: frames.Arp) -> None:
-    if packet.op is not frames.ArpOp.REPLY or packet.sender != _primary_address(turn.group):
-        return
+def _learn_primary(turn: Turn, node: Node | None, answer: Answer, mac: str) -> None:
     primary = turn.group.nodes.get(PRIMARY_INDEX)
     if primary is None:
         return
     if node == primary and primary.mac is None:
-        primary = replace(primary, mac=packet.sender_mac)
-    elif not primary.port_name and primary.mac == packet.sender_mac:
+        primary = replace(primary, mac=mac)
+    elif not primary.port_name and primary.mac == mac:
         port = _port(turn.group, answer.in_port)
         name = "" if port is None else port.name
         primary = replace(primary, port=turn.group.port(name), port_name=name)
     else:
         return
-    turn.put(replace(primary, reason="answered ARP"))
+    turn.put(replace(primary, reason="answered for its address"))
     turn.log(Kind.PRIMARY, primary.name, f"found at {primary.port_name}, {primary.mac}")
 
 
-def _primary_address(group: Group) -> IPv4Address:
+def _primary_address(group: Group) -> Address:
     return group.spec.primary.address or group.spec.match.address

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -39,7 +39,7 @@ class ManagementSpec(_Spec):
     ``primary.address``, or the group's address where that is its own.
     """
 
-    address: str | None = Field(default=None, pattern=r"^[0-9.]+\+index$")
+    address: str | None = Field(default=None, pattern=r"^[0-9a-fA-F.:]+\+index$")
     """``A+index``: A plus the node's index, as 192.168.9.100+index is 192.168.9.102 for node 2."""
     primary_address: HostAddress | None = None
     """The primary's, where it does not fit in with the others."""
@@ -48,7 +48,7 @@ class ManagementSpec(_Spec):
     @classmethod
     def _whole_range(cls, value: str | None) -> str | None:
         if value is not None:
-            IPv4Address(value.removesuffix("+index")) + MAX_INDEX
+            ip_address(value.removesuffix("+index")) + MAX_INDEX
         return value
 
     def address_of(self, index: int, own: str | None) -> str | None:
@@ -56,7 +56,7 @@ class ManagementSpec(_Spec):
         if index == 1 and self.primary_address is not None:
             return str(self.primary_address)
         if self.address is not None:
-            return str(IPv4Address(self.address.removesuffix("+index")) + index)
+            return str(ip_address(self.address.removesuffix("+index")) + index)
         return own
 
 

@@ -61,7 +61,7 @@ class Link:
     mac: str | None = None
     gateway: str | None = None
     loopback: tuple[str, ...] = ()
-    """Addresses on the loopback that the host must not answer ARP for."""
+    """Addresses on the loopback that the host must not answer for; in IPv6 it does not anyway."""
     rate_bps: int | None = None
     shaping: Shaping = Shaping.EGRESS
     tag: int | None = None

@@ -27,7 +27,7 @@ _NICIRA = 0x2320
 _IN_PORT, _NORMAL, _CONTROLLER = 0xFFFFFFF8, 0xFFFFFFFA, 0xFFFFFFFD
 _RESUBMIT_IN_PORT = 0xFFF8
 _CT_COMMIT, _CT_NO_TABLE = 1, 0xFF
-_SYMMETRIC_L3L4_UDP, _BASIS, _MODULO_N = 3, 1024, 0
+_SYMMETRIC_L3L4_UDP, _SYMMETRIC_L3, _BASIS, _MODULO_N = 3, 6, 1024, 0
 """What ``HashSlot`` hashes, how it is seeded, and how the hash becomes a slot."""
 _FROM_VALUE, _TO_LOAD, _BITS = 0x2000, 0x0800, 0x3FF
 """``learn``'s flow_mod_spec header: 1 bit source, 2 bits destination, 11 bits width."""
@@ -178,11 +178,11 @@ def _copied(header: int) -> bytes:
 
 
 def _hash_slot(action: e.HashSlot) -> bytes:
+    fields = _SYMMETRIC_L3 if action.by_address else _SYMMETRIC_L3L4_UDP
+    last = action.slots - 1
     return _nicira(
         Nicira.MULTIPATH,
-        _MULTIPATH.pack(
-            _SYMMETRIC_L3L4_UDP, _BASIS, _MODULO_N, action.slots - 1, 0, bits(_REG2) - 1, _REG2
-        ),
+        _MULTIPATH.pack(fields, _BASIS, _MODULO_N, last, 0, bits(_REG2) - 1, _REG2),
     )
 
 
@@ -265,9 +265,10 @@ def _read_fin_timeout(body: bytes) -> e.Action:
 
 def _read_multipath(body: bytes) -> e.Action:
     fields, basis, algorithm, last, argument, where, target = _MULTIPATH.unpack_from(body)
-    ours = (_SYMMETRIC_L3L4_UDP, _BASIS, _MODULO_N, 0, bits(_REG2) - 1, _REG2)
-    _require((fields, basis, algorithm, argument, where, target) == ours)
-    return e.HashSlot(last + 1)
+    ours = (_BASIS, _MODULO_N, 0, bits(_REG2) - 1, _REG2)
+    _require((basis, algorithm, argument, where, target) == ours)
+    _require(fields in (_SYMMETRIC_L3L4_UDP, _SYMMETRIC_L3))
+    return e.HashSlot(last + 1, fields == _SYMMETRIC_L3)
 
 
 def _read_ct(body: bytes) -> e.Action:

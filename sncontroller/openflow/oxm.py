@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from sncontroller.core.entries import Masked, Match, Value
 
-_BASIC, _NXM_OF, _NXM_NX, _EXPERIMENTER = 0x8000, 0x0000, 0x0001, 0xFFFF
+_BASIC, _NXM_OF, _NXM_NX, _ERICSSON, _EXPERIMENTER = 0x8000, 0x0000, 0x0001, 0x1000, 0xFFFF
 _ONF = 0x4F4E4600
 _HAS_MASK = 0x100
 _U32 = struct.Struct("!I")
@@ -54,6 +54,11 @@ def _nxm(number: int, name: str, size: int, form: Form = Form.NUMBER) -> Field:
     return Field(name, _NXM_NX << 16 | number << 9 | size, size, form)
 
 
+def _ericsson(number: int, name: str, size: int) -> Field:
+    """ERICOXM_OF_*, in Open vSwitch since 2.11."""
+    return Field(name, _ERICSSON << 16 | number << 9 | size, size)
+
+
 _FIELDS = (  # in an order in which every field comes after its prerequisites
     _basic(0, "in_port", 4),
     _basic(2, "metadata", 8),
@@ -88,6 +93,8 @@ _FIELDS = (  # in an order in which every field comes after its prerequisites
     _basic(31, "ipv6_nd_target", 16, Form.IPV6),
     _basic(32, "ipv6_nd_sll", 6, Form.MAC),
     _basic(33, "ipv6_nd_tll", 6, Form.MAC),
+    _ericsson(1, "nd_reserved", 4),
+    _ericsson(2, "nd_options_type", 1),
     _basic(38, "tunnel_id", 8),
     *(_nxm(number, f"reg{number}", 4) for number in range(16)),
     _nxm(26, "ip_frag", 1),

@@ -24,6 +24,11 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: group\r\n\r\n"
 LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: group\r\nConnection: close\r\n\r\n"
 
 
+def family(address: str) -> int:
+    """Of sockets that reach the address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 @dataclass
 class Tcp:
     """A held connection; ``node`` gave its first answer."""
@@ -38,7 +43,7 @@ class Tcp:
     async def open(cls, to: tuple[str, int], source: tuple[str, int]) -> Tcp:
         """Connect, from ``source``."""
         async with asyncio.timeout(TIMEOUT_S):
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock = socket.socket(family(to[0]), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(source)
             try:
@@ -87,7 +92,7 @@ class Udp:
     @classmethod
     def open(cls, to: tuple[str, int], source: tuple[str, int]) -> Udp:
         """Make a socket for the group, from ``source``."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock = socket.socket(family(to[0]), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         sock.bind(source)
         sock.connect(to)
         return cls(sock)

@@ -35,7 +35,7 @@ from tests.switch import bundle, dump
 BRIDGE, NEXT_BRIDGE = "br0", "br1"
 HERE = Path(__file__).parent
 ADDRESS = "10.0.0.10"
-PREFIX = 16
+PREFIX, PREFIX6 = 16, 64
 COMMAND_TIMEOUT_S = 120.0
 _NGINX = """\
 daemon off;
@@ -70,15 +70,21 @@ def group_spec(**changes: Any) -> GroupSpec:
     return GroupSpec.model_validate(raw)
 
 
+def with_prefix(address: str) -> str:
+    """The address as a host in the bridge's network has it."""
+    return f"{address}/{PREFIX6 if ':' in address else PREFIX}"
+
+
 class Node:
     """A service node: a host that holds the group's address and serves it."""
 
     def __init__(self, world: World, spec: GroupSpec, index: int, ports: Sequence[int]) -> None:
         own_ip = index == PRIMARY_INDEX and spec.arp == "primary"
-        address = spec.address if own_ip else f"10.0.{spec.zone % 200 + 1}.{index}"
+        v4, v6 = f"10.0.{spec.zone % 200 + 1}.{index}", f"fd00::{spec.zone:x}:{index:x}"
+        address = spec.address if own_ip else v6 if ":" in spec.address else v4
         self.index, self.name = Index(index), f"{spec.name}-{index}"
         link = Link(
-            f"{address}/{PREFIX}",
+            with_prefix(address),
             mac="02:00:00:00:01:01" if own_ip else at.node_mac(spec.zone, self.index),
             loopback=() if own_ip else (spec.address,),
             tag=spec.match.vlan,
@@ -93,7 +99,8 @@ class Node:
         self.host.start()
         directory = self.world.directory / self.host.name
         directory.mkdir()
-        listen = " ".join(f"listen {port} backlog=4096;" for port in self.ports)
+        everywhere = "[::]:" if ":" in self.host.ip else ""
+        listen = " ".join(f"listen {everywhere}{port} backlog=4096;" for port in self.ports)
         conf = _NGINX.format(directory=directory, listen=listen, name=self.name)
         (directory / "nginx.conf").write_text(conf)
         self.host.popen(program("nginx"), "-p", str(directory), "-c", str(directory / "nginx.conf"))
@@ -102,6 +109,7 @@ class Node:
             str(HERE / "udp_echo.py"),
             self.name,
             *map(str, self.ports),
+            *(["--ipv6"] if ":" in self.host.ip else []),
             stdout=subprocess.PIPE,
         )
         self.world.stack.enter_context(echo.stdout)
@@ -192,7 +200,7 @@ class World:
 
     def host(self, name: str, address: str, bridge: str = BRIDGE, **link: Any) -> Host:
         """A host that belongs to no group."""
-        host = Host(self.ovs, bridge, name, Link(f"{address}/{PREFIX}", **link))
+        host = Host(self.ovs, bridge, name, Link(with_prefix(address), **link))
         return self.stack.enter_context(host)
 
     def client(self, name: str = "cli1", address: str = "10.0.0.101", **link: Any) -> Client:

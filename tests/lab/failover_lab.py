@@ -106,6 +106,9 @@ class _OtherAgent(Host):
 class Lab:
     """The group, its switch, its client and its controller; made by :func:`running`."""
 
+    address, probes_from, client_address, prefix = ADDRESS, PROBES_FROM, "10.0.0.101", 24
+    subnet, own_addresses = "10.0.0.0/24", "10.0.0.20-10.0.0.60"
+
     def __init__(self, directory: Path, stack: ExitStack, changes: dict[str, Any]) -> None:
         self.directory = directory
         self.stack = stack
@@ -120,9 +123,15 @@ class Lab:
         self.add_foreign()
         self.foreign = switch.foreign(self.ovs, BRIDGE)
         self.primary = stack.enter_context(
-            Host(self.ovs, BRIDGE, "vm1", Link(f"{ADDRESS}/24", mac="02:00:00:00:01:01"))
+            Host(
+                self.ovs,
+                BRIDGE,
+                "vm1",
+                Link(self.with_prefix(self.address), mac="02:00:00:00:01:01"),
+            )
         )
-        self.client = stack.enter_context(Host(self.ovs, BRIDGE, "cli1", Link("10.0.0.101/24")))
+        link = Link(self.with_prefix(self.client_address))
+        self.client = stack.enter_context(Host(self.ovs, BRIDGE, "cli1", link))
         self.serve_primary()
         self.write()
         self.controller = Controller(
@@ -132,27 +141,35 @@ class Lab:
 
     # what there is
 
+    def with_prefix(self, address: str) -> str:
+        """An address as a host in the network has it."""
+        return f"{address}/{self.prefix}"
+
     def add_foreign(self) -> None:
         """Entries of others, as whoever owns the bridge would put them there."""
         self.ovs.ofctl("add-group", BRIDGE, FOREIGN_GROUP)
         for flow in FOREIGN_FLOWS:
             self.ovs.ofctl("add-flow", BRIDGE, flow)
 
+    def command(self, node: str, directory: str) -> tuple[str, ...]:
+        """What serves in a node."""
+        return SERVICE.command(node, directory)
+
     def serve_primary(self) -> None:
         """Start the primary's service, and wait until it listens."""
-        self.primary.popen(*SERVICE.command(PRIMARY, str(self.directory / PRIMARY)))
+        self.primary.popen(*self.command(PRIMARY, str(self.directory / PRIMARY)))
         eventually(lambda: ":80" in self.primary.run("ss", "-Hltn").stdout)
 
     def write(self, **changes: Any) -> None:
         """Write the configuration; ``changes`` replace sections of the group."""
         group: dict[str, Any] = {
             "bridge": BRIDGE,
-            "match": {"address": ADDRESS, "ports": [80]},
+            "match": {"address": self.address, "ports": [80]},
             "primary": {"port": "vm1"},
             "health": {
                 "kind": "http",
                 "path": "/ping",
-                "source": PROBES_FROM,
+                "source": self.probes_from,
                 "interval_s": 0.2,
                 "fall": 3,
             },
@@ -176,10 +193,10 @@ class Lab:
             "plugin": "netns",
             "bridge": BRIDGE,
             "ovsdb": f"unix:{self.hypervisor_socket}",
-            "subnet": "10.0.0.0/24",
-            "addresses": "10.0.0.20-10.0.0.60",
+            "subnet": self.subnet,
+            "addresses": self.own_addresses,
             "workdir": str(self.directory / "nodes"),
-            "command": list(SERVICE.command("{name}", "{directory}")),
+            "command": list(self.command("{name}", "{directory}")),
             **changes,
         }
 

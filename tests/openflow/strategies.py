@@ -50,6 +50,7 @@ FIELDS: dict[str, st.SearchStrategy[e.Value | e.Masked]] = {
     "sctp_dst": u16,
     "icmpv4_type": u8,
     "icmpv6_type": u8,
+    "ipv6_nd_target": addresses6,
     "arp_op": u16,
     "arp_spa": addresses,
     "arp_tpa": addresses,
@@ -94,6 +95,9 @@ actions = st.one_of(
     st.builds(e.SetField, st.just("ipv4_dst"), addresses),
     st.builds(e.SetField, st.just("ipv6_dst"), addresses6),
     st.builds(e.SetField, st.just("arp_op"), u16),
+    st.builds(e.SetField, st.just("ipv6_nd_tll"), macs),
+    st.builds(e.SetField, st.just("nd_reserved"), u32),
+    st.builds(e.SetField, st.just("nd_options_type"), u8),
     st.builds(e.Load, u16, st.sampled_from(sorted(ACTION_FIELDS))),
     moves.map(lambda pair: e.Move(*pair)),
     st.builds(e.Resubmit, st.integers(0, 254)),
@@ -105,7 +109,7 @@ actions = st.one_of(
         mark=st.none() | u32,
     ),
     learns,
-    st.builds(e.HashSlot, st.integers(1, 0x10000)),
+    st.builds(e.HashSlot, st.integers(1, 0x10000), st.booleans()),
     st.builds(e.FinTimeout, u16),
     st.just(e.PopVlan()),
 )
@@ -131,7 +135,7 @@ group_entries = st.builds(
 
 # Entries that Open vSwitch accepts ---------------------------------------------------------------
 
-_TRANSPORTS = {"tcp": (0x0800, 6), "udp": (0x0800, 17), "tcp6": (0x86DD, 6)}
+_TRANSPORTS = {"tcp": (0x0800, 6), "udp": (0x0800, 17), "tcp6": (0x86DD, 6), "udp6": (0x86DD, 17)}
 
 
 @st.composite
@@ -140,7 +144,7 @@ def valid_matches(draw: st.DrawFn) -> e.Match:
     anywhere = ("eth_src", "reg0", "reg1", "reg2", "ct_zone", "ct_mark")
     fields = draw(st.fixed_dictionaries({}, optional={name: FIELDS[name] for name in anywhere}))
     fields |= draw(st.fixed_dictionaries({}, optional={"eth_dst": macs, "in_port": ports}))
-    kind = draw(st.sampled_from([*_TRANSPORTS, "ip", "arp", "icmp", "none"]))
+    kind = draw(st.sampled_from([*_TRANSPORTS, "ip", "arp", "icmp", "nd", "fragment6", "none"]))
     inside: dict[str, st.SearchStrategy[e.Value | e.Masked]] = {}
     if kind in _TRANSPORTS:
         name = kind.removesuffix("6")
@@ -152,8 +156,14 @@ def valid_matches(draw: st.DrawFn) -> e.Match:
         fields["eth_type"] = 0x0800
         inside |= {"ipv4_src": addresses | prefixes(), "ipv4_dst": addresses}
         inside["ct_state"] = st.just(e.Masked(0x22, 0x23))
-    if kind == "tcp6":
+    if kind in ("tcp6", "udp6", "nd", "fragment6"):
+        fields["eth_type"] = 0x86DD
         inside |= {"ipv6_src": addresses6, "ipv6_dst": addresses6}
+    if kind == "nd":
+        fields |= {"ip_proto": 58, "icmpv6_type": draw(st.sampled_from([135, 136]))}
+        inside["ipv6_nd_target"] = addresses6
+    if kind == "fragment6":
+        fields |= {"ip_proto": 44, "ip_frag": e.Masked(1, 1)}
     if kind == "icmp":
         fields["ip_proto"] = 1
         inside["icmpv4_type"] = u8
@@ -172,8 +182,14 @@ def valid_actions(draw: st.DrawFn, where: e.Match) -> e.Actions:
         st.builds(e.SetField, st.just("eth_dst"), macs),
         st.builds(e.Load, u32, st.sampled_from(["NXM_NX_REG0", "NXM_NX_REG1"])),
         st.builds(e.Resubmit, st.integers(0, 253)),
+        st.just(e.HashSlot(256, by_address=True)),
         st.just(e.Move("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST")),
     ]
+    if where["icmpv6_type"] == 136:
+        choices.append(st.builds(e.SetField, st.just("ipv6_nd_tll"), macs))
+    if where["icmpv6_type"] is not None:
+        choices.append(st.builds(e.SetField, st.just("nd_reserved"), u32))
+        choices.append(st.builds(e.SetField, st.just("nd_options_type"), u8))
     if where["eth_type"] == 0x0800:
         tables = st.none() | st.integers(0, 253)
         choices.append(st.builds(e.Ct, zone=u16, table=tables))

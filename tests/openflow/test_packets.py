@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from sncontroller.core.frames import (
     ArpOp,
     Echo,
     Frame,
+    Nd,
+    NdKind,
     Packet,
     Tcp,
     TcpFlag,
@@ -54,27 +56,31 @@ CLONE_NEWNET = 0x40000000
 
 MACS = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
 ADDRESSES = st.builds(IPv4Address, st.integers(0, 2**32 - 1))
+ADDRESSES6 = st.builds(IPv6Address, st.integers(0, 2**128 - 1))
 U16, U32 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1)
 DATA = st.binary(max_size=200)
+
+
+def packets_between(ends: st.SearchStrategy[Any]) -> st.SearchStrategy[Packet]:
+    """Packets that both families have, between such addresses."""
+    flags = st.builds(TcpFlag, st.integers(0, 63))
+    return st.one_of(
+        st.builds(Echo, ends, ends, U16, U16, st.booleans(), DATA),
+        st.builds(Tcp, ends, ends, U16, U16, U32, U32, flags, DATA, st.sampled_from([0, MSS])),
+        st.builds(Udp, ends, ends, U16, U16, DATA),
+        st.builds(Unreachable, ends, ends, st.integers(0, 255), U16, U16),
+    )
+
+
 PACKETS: st.SearchStrategy[Packet] = st.one_of(
     st.builds(Arp, st.sampled_from(ArpOp), MACS, ADDRESSES, ADDRESSES, MACS),
-    st.builds(Echo, ADDRESSES, ADDRESSES, U16, U16, st.booleans(), DATA),
-    st.builds(
-        Tcp,
-        ADDRESSES,
-        ADDRESSES,
-        U16,
-        U16,
-        U32,
-        U32,
-        st.builds(TcpFlag, st.integers(0, 63)),
-        DATA,
-        st.sampled_from([0, MSS]),
-    ),
-    st.builds(Udp, ADDRESSES, ADDRESSES, U16, U16, DATA),
-    st.builds(Unreachable, ADDRESSES, ADDRESSES, st.integers(0, 255), U16, U16),
+    packets_between(ADDRESSES),
 )
-FRAMES = st.builds(Frame, MACS, MACS, PACKETS, st.none() | st.integers(0, 4095))
+ND = st.builds(Nd, st.sampled_from(NdKind), ADDRESSES6, ADDRESSES6, ADDRESSES6, st.none() | MACS)
+PACKETS6: st.SearchStrategy[Packet] = st.one_of(ND, packets_between(ADDRESSES6))
+FRAMES4 = st.builds(Frame, MACS, MACS, PACKETS, st.none() | st.integers(0, 4095))
+FRAMES6 = st.builds(Frame, MACS, MACS, PACKETS6, st.none() | st.integers(0, 4095))
+FRAMES = FRAMES4 | FRAMES6
 
 
 def checksum(data: bytes) -> int:
@@ -92,7 +98,7 @@ def test_round_trip(frame: Frame, padding: bytes) -> None:
     assert decoded(encoded(frame) + padding) == frame
 
 
-@given(FRAMES.filter(lambda frame: not isinstance(frame.packet, Arp)))
+@given(FRAMES4.filter(lambda frame: not isinstance(frame.packet, Arp)))
 def test_checksums(frame: Frame) -> None:
     """IPv4, TCP, UDP and ICMP checksums hold by an independent calculation."""
     ip = encoded(replace(frame, vlan_id=None))[14:]
@@ -101,6 +107,29 @@ def test_checksums(frame: Frame) -> None:
     pseudo = header[12:20] + struct.pack("!HH", header[9], len(body))
     sums_pseudo = isinstance(frame.packet, (Tcp, Udp))
     assert checksum((pseudo if sums_pseudo else b"") + body) == 0
+
+
+@given(FRAMES6)
+def test_checksums_of_ipv6(frame: Frame) -> None:
+    """All of IPv6's payloads are summed with its addresses (RFC 8200, 8.1); none is left out."""
+    ip = encoded(replace(frame, vlan_id=None))[14:]
+    length, protocol = int.from_bytes(ip[4:6]), ip[6]
+    body = ip[40 : 40 + length]
+    assert checksum(ip[8:40] + struct.pack("!IxxxB", length, protocol) + body) == 0
+    assert ip[7] == (255 if isinstance(frame.packet, Nd) else 64)
+    if isinstance(frame.packet, Udp):
+        assert body[6:8] != bytes(2)
+
+
+@pytest.mark.parametrize("ends", [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")])
+def test_a_checksum_of_zero_is_written_as_ones(ends: tuple[str, str]) -> None:
+    """Zero would say that there is none, which IPv6 forbids (RFC 8200, 8.1)."""
+    src, dst = map(ip_address, ends)
+    plain = encoded(Frame(NODE_MAC, OUR_MAC, Udp(src, dst, 1, 2, bytes(2))))
+    at = 14 + (20 if src.version == 4 else 40) + 6
+    payload = plain[at : at + 2]  # with its own sum as data, a datagram sums up to zero
+    summed = encoded(Frame(NODE_MAC, OUR_MAC, Udp(src, dst, 1, 2, payload)))
+    assert summed[at : at + 2] == b"\xff\xff"
 
 
 @settings(max_examples=500)
@@ -121,12 +150,16 @@ def test_damaged_frames_never_raise(
 def test_any_bytes_never_raise(data: bytes) -> None:
     """Noise is no frame, also behind the headers of a real one."""
     assert decoded(data) is None or isinstance(decoded(data), Frame)
-    ethernet = bytes(12) + b"\x08\x00"
-    assert decoded(ethernet + data) is None or isinstance(decoded(ethernet + data), Frame)
+    for kind in (b"\x08\x00", b"\x86\xdd", b"\x86\xdd\x60" + bytes(5) + b"\x3a\xff" + bytes(32)):
+        frame = decoded(bytes(12) + kind + data)
+        assert frame is None or isinstance(frame, Frame)
 
 
 SEGMENT = Tcp(ADDRESS, SOURCE, 80, 4000, 1, 2, TcpFlag.ACK, b"payload")
 DATAGRAM = Udp(ADDRESS, SOURCE, 53, 4000, b"payload")
+ADDRESS6, SOURCE6, OWN6 = map(IPv6Address, ("fd00::10", "fd00::254", "fd00::101"))
+SEGMENT6 = replace(SEGMENT, src=ADDRESS6, dst=SOURCE6)
+TOLD = Nd(NdKind.ADVERTISEMENT, OWN6, SOURCE6, OWN6, NODE_MAC)
 
 
 def changed(packet: Packet, at: int, value: bytes, cut: int | None = None) -> bytes:
@@ -155,6 +188,18 @@ def changed(packet: Packet, at: int, value: bytes, cut: int | None = None) -> by
         pytest.param(
             changed(Arp(ArpOp.REPLY, NODE_MAC, OWN, SOURCE), 14, b"\x00\x06"),
             id="ARP of token ring",
+        ),
+        pytest.param(changed(SEGMENT6, 12, b"\x08\x00"), id="IPv4"),
+        pytest.param(changed(SEGMENT6, 14, b"\x45"), id="IP version 4"),
+        pytest.param(changed(SEGMENT6, 20, b"\x2c"), id="IPv6 fragment"),
+        pytest.param(changed(SEGMENT6, 0, b"", -1), id="IPv6 cut short"),
+        pytest.param(changed(TOLD, 21, b"\x40"), id="ND from beyond the link"),
+        pytest.param(changed(TOLD, 55, b"\x01"), id="ND with a code"),
+        pytest.param(changed(TOLD, 54, b"\x85"), id="router solicitation"),
+        pytest.param(changed(TOLD, 79, b"\x00"), id="ND option of length 0"),
+        pytest.param(changed(TOLD, 79, b"\x02"), id="ND option too long"),
+        pytest.param(
+            changed(Unreachable(ADDRESS6, SOURCE6, 4, 1, 2), 68, b"\x3a"), id="quotes ICMPv6"
         ),
         pytest.param(changed(Arp(ArpOp.REPLY, NODE_MAC, OWN, SOURCE), 21, b"\x03"), id="RARP"),
     ],

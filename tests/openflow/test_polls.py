@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv6Address
 
 import pytest
 from hypothesis import given
@@ -289,6 +290,16 @@ HEADERS = (
     "03e80050" + "00000007" + "00000000" + "5002" + "000000000000"  # TCP
 )
 FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
+HEADERS6 = (
+    "02000000000102000000000286dd"  # Ethernet
+    "6000000000140640"
+    + IPv6Address("fd00::9").packed.hex()
+    + IPv6Address("fd00::10").packed.hex()
+    + HEADERS[-40:]
+)
+FLOW6 = FiveTuple(6, "fd00::9", "fd00::10", 1000, 80)
+EXTENDED = HEADERS6.replace("001406", "00243c").replace(HEADERS[-40:], "0601" + 14 * "00")
+"""With destination options of 16 bytes before TCP."""
 
 
 @pytest.mark.parametrize(
@@ -303,12 +314,18 @@ FLOW = FiveTuple(6, "10.0.0.9", "10.0.0.10", 1000, 80)
         pytest.param(HEADERS.replace("00010000", "00012001", 1), None, id="later-fragment"),
         pytest.param(HEADERS.replace("4006", "4001", 1), None, id="icmp"),
         pytest.param(HEADERS.replace("0800", "0806", 1), None, id="arp"),
+        pytest.param(HEADERS6, (FLOW6, 7, False), id="ipv6-syn"),
+        pytest.param(HEADERS6.replace("5002", "5011"), (FLOW6, None, True), id="ipv6-fin"),
+        pytest.param(EXTENDED + HEADERS[-40:], (FLOW6, 7, False), id="ipv6-options"),
+        pytest.param(EXTENDED, None, id="ipv6-cut-short"),
+        pytest.param(HEADERS6.replace("001406", "00142c"), None, id="ipv6-fragment"),
+        pytest.param(HEADERS6.replace("86dd60", "86dd40"), None, id="ipv6-of-version-4"),
         pytest.param(HEADERS[:70], None, id="cut-short"),
         pytest.param("", None, id="empty"),
     ],
 )
 def test_which_flow_a_frame_is_of(frame: str, expected: object) -> None:
-    """A whole IPv4 packet with ports has a flow; a SYN alone opens it, FIN and RST end it."""
+    """A whole IP packet with ports has a flow; a SYN alone opens it, FIN and RST end it."""
     assert inbound.flow_of(bytes.fromhex(frame)) == expected
 
 

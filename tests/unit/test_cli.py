@@ -312,9 +312,9 @@ def test_reload(cli: Cli, served: Served) -> None:
     code, said = failure(cli("reload", "--api", served.url))
     assert code == 2
     assert said.splitlines() == [
-        "groups.web.health.kind: must be none, arp, icmp, tcp, udp, http or bfd, not 'non'; "
+        "groups.web.health.kind: must be none, arp, nd, icmp, tcp, udp, http or bfd, not 'non'; "
         "did you mean 'none'?",
-        "groups.dns.health.kind: must be none, arp, icmp, tcp, udp, http or bfd, not 'non'; "
+        "groups.dns.health.kind: must be none, arp, nd, icmp, tcp, udp, http or bfd, not 'non'; "
         "did you mean 'none'?",
         "reload: the configuration was refused, the running one stays",
     ]

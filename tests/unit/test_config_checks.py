@@ -226,6 +226,6 @@ def test_the_switch_answers_for_one_group_only() -> None:
     other = changed(match={"ports": 81}, primary={"port": "vm2"}, arp="switch")
     assert told(GROUP, other=other) == [
         "groups.other.match.address: 10.0.0.10 is also the address of group 'web', and the switch "
-        "can answer ARP for only one of them; use one group, another address, or arp: primary "
+        "can answer for only one of them; use one group, another address, or arp: primary "
         "(line 3)"
     ]

@@ -16,11 +16,13 @@ from tests.unit.configs import GROUP, OTHER, README, changed, problems, told, wr
     [
         (
             {"match": {"address": "10.0.0.300"}},
-            "match.address: must be an IPv4 address such as 10.0.0.10, not '10.0.0.300'",
+            "match.address: must be an IPv4 address such as 10.0.0.10 or an IPv6 address such as "
+            "fd00::10, not '10.0.0.300'",
         ),
         (
             {"match": {"address": "10.0.0.0/24"}},
-            "match.address: must be an IPv4 address such as 10.0.0.10, not '10.0.0.0/24'",
+            "match.address: must be an IPv4 address such as 10.0.0.10 or an IPv6 address such as "
+            "fd00::10, not '10.0.0.0/24'",
         ),
         (
             {"match": {"ports": ["80-x"]}},
@@ -113,7 +115,7 @@ from tests.unit.configs import GROUP, OTHER, README, changed, problems, told, wr
         ),
         (
             {"health": {"kind": "tpc"}},
-            "health.kind: must be none, arp, icmp, tcp, udp, http or bfd, not 'tpc'; "
+            "health.kind: must be none, arp, nd, icmp, tcp, udp, http or bfd, not 'tpc'; "
             "did you mean 'tcp'?",
         ),
         (

@@ -154,13 +154,13 @@ def test_accepted_statuses(given_statuses: Any, good: int, bad: int) -> None:
     assert not spec.accepts(bad)
 
 
-def test_arp_targets() -> None:
+def test_target_ofs() -> None:
     """A rule with ``+index`` gives each node an address, and the primary may have another one."""
     common = spec_of(kind="arp", target="10.0.0.1")
     own = spec_of(kind="arp", target="10.0.0.100+index", primary_target="10.0.0.10")
-    assert [str(common.arp_target(index)) for index in (1, 2)] == ["10.0.0.1", "10.0.0.1"]
-    assert [str(own.arp_target(index)) for index in (1, 2)] == ["10.0.0.10", "10.0.0.102"]
-    assert str(TCP.arp_target(1)) == "0.0.0.0"
+    assert [str(common.target_of(index)) for index in (1, 2)] == ["10.0.0.1", "10.0.0.1"]
+    assert [str(own.target_of(index)) for index in (1, 2)] == ["10.0.0.10", "10.0.0.102"]
+    assert str(TCP.target_of(1)) == "0.0.0.0"
 
 
 @given(st.floats(0.1, 60), st.integers(1, 10))

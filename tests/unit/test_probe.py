@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from sncontroller.core.frames import (
     MSS,
-    UNSPECIFIED,
     Arp,
     ArpOp,
     Echo,
@@ -39,6 +38,7 @@ from sncontroller.core.probe import (
     Tick,
 )
 
+NOBODY = IPv4Address(0)
 ADDRESS, SOURCE, OWN = map(IPv4Address, ("10.0.0.10", "10.0.0.254", "10.0.0.103"))
 MAC, OUR_MAC, OTHER_MAC = "02:53:00:a1:00:03", "02:53:00:a1:00:00", "02:00:00:00:00:99"
 TARGET = Target(node=3, mac=MAC, address=ADDRESS, port=80, source_mac=OUR_MAC)
@@ -254,7 +254,7 @@ def test_arp_asks_for_the_nodes_own_address() -> None:
 
 def test_arp_without_source_asks_as_nobody() -> None:
     """Without a source the request is an address probe."""
-    assert begun(prober("arp", source=None))[1] == Arp(ArpOp.REQUEST, OUR_MAC, UNSPECIFIED, OWN)
+    assert begun(prober("arp", source=None))[1] == Arp(ArpOp.REQUEST, OUR_MAC, NOBODY, OWN)
 
 
 def test_arp_answer_of_another_interface_is_bad() -> None:
@@ -552,7 +552,7 @@ def test_calls_that_are_not_answered_fail_and_are_repeated() -> None:
 
 # Anything at all
 
-ADDRESSES = st.sampled_from([ADDRESS, SOURCE, OWN, UNSPECIFIED])
+ADDRESSES = st.sampled_from([ADDRESS, SOURCE, OWN, NOBODY])
 PORTS = st.sampled_from([0, 80, 81, 65535])
 NUMBERS = st.sampled_from([0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
 PAYLOADS = st.sampled_from([b"", b"H", b"HTTP/1.1 200 OK\r\n", b"pong", b"\0" * 600])

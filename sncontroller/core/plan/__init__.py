@@ -5,7 +5,7 @@ knows what an entry looks like. The pipeline, by table (numbers are ``Layout``'s
 
     entry      CLASSIFY   the group's packets -> conntrack, or the table of pins
                RETURN     nodes' replies: refresh the connection, count, on their way
-               SERVICE    ARP for the group's address, probes
+               SERVICE    ARP or ND for the group's address, probes
     dispatch   PINNED     a pin is known -> its node
                SELECT     none, or a new connection on a draining node's pin -> slot table
     commit     COMMIT     the slot's node becomes the pin -> the node
@@ -17,6 +17,7 @@ How a packet goes through it all is told in docs/dataplane.md.
 
     view          what the entries depend on
     compilation   what follows from it, for both kinds of tables
+    neighbour     ARP and neighbour discovery
     shared_table  the entries beside the bridge owner's
     own_tables    the entries in our own tables, and the groups
 """
@@ -24,24 +25,22 @@ How a packet goes through it all is told in docs/dataplane.md.
 from __future__ import annotations
 
 from sncontroller.core import layout as at
-from sncontroller.core.entries import Actions, FinTimeout, FlowEntry, Load, Table, match
+from sncontroller.core.entries import Actions, FinTimeout, FlowEntry, Load, Match, Table, match
 from sncontroller.core.events import FiveTuple
 from sncontroller.core.layout import Index, Kind, Layout
 from sncontroller.core.model import PROTOCOL_NUMBERS, GroupSpec
 from sncontroller.core.plan import own_tables, shared_table
 from sncontroller.core.plan.compilation import (
-    ETH_IP,
     NEW_TCP,
     NOT_NEW_TCP,
     Compilation,
     to_node,
 )
+from sncontroller.core.plan.neighbour import neighbours
 from sncontroller.core.plan.own_tables import ASKED, DRAIN_NOTE, FAILED_NOTE, SINCE
-from sncontroller.core.plan.shared_table import ARP_REQUEST
 from sncontroller.core.plan.view import Drain, Older, PlanNode, View
 
 __all__ = [
-    "ARP_REQUEST",
     "ASKED",
     "DRAIN_NOTE",
     "FAILED_NOTE",
@@ -52,6 +51,7 @@ __all__ = [
     "Older",
     "PlanNode",
     "View",
+    "asks_for",
     "desired",
     "handback",
     "pin",
@@ -102,13 +102,18 @@ def pin(spec: GroupSpec, flow: FiveTuple, node: Index, layout: Layout) -> FlowEn
         own_tables.PINNED,
         match(
             reg1=spec.zone,
-            eth_type=ETH_IP,
+            eth_type=spec.family.eth_type,
             ip_proto=flow.ip_proto,
-            ipv4_src=flow.src,
-            ipv4_dst=flow.dst,
+            **{spec.family.src: flow.src, spec.family.dst: flow.dst},
             **{f"{name}_src": flow.src_port, f"{name}_dst": flow.dst_port},
         ),
         (load, FinTimeout(spec.pin.fin_idle_s)) if tcp else (load,),
         at.cookie(Kind.PIN, spec.zone, node),
         spec.pin.tcp_idle_s if tcp else spec.pin.udp_idle_s,
     )
+
+
+def asks_for(where: Match, spec: GroupSpec) -> bool:
+    """Whether an entry is for those who ask who has the group's address."""
+    question = neighbours(spec.family).question(spec.address)
+    return question.items() <= dict(where.fields).items()

@@ -26,14 +26,14 @@ from sncontroller.core.entries import (
     Value,
     match,
 )
+from sncontroller.core.family import Family
 from sncontroller.core.layout import Index, Kind, Layout, Zone
 from sncontroller.core.model import PROTOCOL_NUMBERS, GroupSpec, Protocol
 from sncontroller.core.plan.view import PlanNode, View
 
 Fields: TypeAlias = dict[str, Value | Masked | None]
 
-ETH_IP, ETH_ARP = 0x0800, 0x0806
-ICMP, TCP, UDP = 1, PROTOCOL_NUMBERS["tcp"], PROTOCOL_NUMBERS["udp"]
+TCP, UDP = PROTOCOL_NUMBERS["tcp"], PROTOCOL_NUMBERS["udp"]
 VLAN_PRESENT, VLAN_NONE = 0x1000, 0
 NEW_TCP = Masked(0x002, 0x012)
 """``+syn-ack``: the first packet of a TCP connection."""
@@ -57,6 +57,11 @@ class Compilation:
     def zone(self) -> Zone:
         """The group's number."""
         return self.spec.zone
+
+    @cached_property
+    def family(self) -> Family:
+        """Of the group's address, and so of all its packets."""
+        return self.spec.family
 
     @cached_property
     def address(self) -> str:
@@ -130,9 +135,9 @@ class Compilation:
             yield match(
                 **where,
                 eth_dst=self.address_mac(),
-                eth_type=ETH_IP,
+                eth_type=self.family.eth_type,
                 ip_proto=proto,
-                ipv4_dst=self.address,
+                **{self.family.dst: self.address},
                 **fields,
             )
 
@@ -141,6 +146,17 @@ class Compilation:
         for proto in self.spec.match.protocol:
             for port in self.ports():
                 yield from self.addressed(PROTOCOL_NUMBERS[proto], **{f"{proto}_dst": port})
+
+    def fragments(self) -> tuple[int, ...]:
+        """Protocols whose fragments may be the group's, without showing it.
+
+        Without ports all of a protocol's packets are the group's, its fragments as well; where the
+        switch takes the later ones for a protocol of their own, these are apart even then.
+        """
+        later = self.family.later_fragment
+        apart = () if later is None else (later,)
+        own = (number for _, number in numbers(self.spec.match.protocol))
+        return (*own, *apart) if self.spec.match.ports else apart
 
     def ports(self) -> tuple[Value | Masked | None, ...]:
         """The group's transport ports, one exact or masked value per match; ``None`` for all."""

@@ -32,9 +32,7 @@ from sncontroller.core.layout import Index, Kind
 from sncontroller.core.model import Protocol
 from sncontroller.core.plan.compilation import (
     ACCEPTED_TCP,
-    ETH_IP,
     FRAGMENT,
-    ICMP,
     NEW_TCP,
     NOT_NEW_TCP,
     TCP,
@@ -158,18 +156,31 @@ def _older(c: Compilation) -> Iterator[FlowEntry]:
 
 def _conntrack_only(c: Compilation) -> Iterator[FlowEntry]:
     """Packets without a pin that the select group is not for."""
-    aside: list[Fields] = [{"ip_proto": ICMP}]
-    for _, number in numbers(c.spec.match.protocol) if c.spec.match.ports else ():
-        aside.append({"ip_proto": number, "ip_frag": FRAGMENT})
+    aside: list[Fields] = [{"ip_proto": c.family.icmp}]
+    aside += [{"ip_proto": number, "ip_frag": FRAGMENT} for number in c.fragments()]
     for where in aside:
         yield _dispatch(c, Kind.SELECT, _ASIDE, (c.onward,), {**_any_pin(c), **where})
     if "udp" in c.spec.match.protocol:
         udp: Fields = {**_any_pin(c), "ip_proto": UDP}
         yield _dispatch(c, Kind.SELECT, _BY_FLOW, _by_flow(c), udp)
-        for port in c.ports() if c.spec.match.ports else ():
-            tracked: Fields = {"ct_state": _TRACKED, "ct_nw_proto": UDP, "ct_tp_dst": port}
-            mine = {**udp, "ip_frag": FRAGMENT, **tracked}
+        yield from _datagram_fragments(c)
+
+
+def _datagram_fragments(c: Compilation) -> Iterator[FlowEntry]:
+    """UDP fragments without a pin: all of a datagram to one slot, so far as they show whose it is.
+
+    The first says by conntrack what ports the datagram has; Open vSwitch (3.1.0) has no ports for
+    later ones at all. Where these have another protocol, too, their addresses alone are the same.
+    """
+    udp: Fields = {"ip_proto": UDP, "ip_frag": FRAGMENT, "ct_state": _TRACKED, "ct_nw_proto": UDP}
+    if c.spec.match.ports:
+        for port in c.ports():
+            mine = {**_any_pin(c), **udp, "ct_tp_dst": port}
             yield _dispatch(c, Kind.SELECT, _FRAGMENT, _by_flow(c), mine)
+    elif c.family.later_fragment is not None:
+        for number in (UDP, c.family.later_fragment):
+            mine = {**_any_pin(c), **udp, "ip_proto": number}
+            yield _dispatch(c, Kind.SELECT, _FRAGMENT, _by_flow(c, by_address=True), mine)
 
 
 def _first_packet(c: Compilation) -> Actions:
@@ -190,9 +201,9 @@ def _as_it_came(c: Compilation) -> Actions:
     return (SetField("eth_dst", mac),) if mac is not None and learn_mac(c) else ()
 
 
-def _by_flow(c: Compilation) -> Actions:
+def _by_flow(c: Compilation, by_address: bool = False) -> Actions:
     return (
-        HashSlot(SLOTS),
+        HashSlot(SLOTS, by_address),
         Load(c.zone, "NXM_NX_REG1"),
         Resubmit(c.layout.slot_table),
     )
@@ -207,7 +218,7 @@ def _dispatch(
 
 def _pin_match(c: Compilation, node: PlanNode) -> Fields:
     register = "ct_mark" if c.conntrack else "reg0"
-    return {register: at.mark(c.zone, node.index), "eth_type": ETH_IP}
+    return {register: at.mark(c.zone, node.index), "eth_type": c.family.eth_type}
 
 
 def _no_pin(c: Compilation) -> Fields:
@@ -216,7 +227,7 @@ def _no_pin(c: Compilation) -> Fields:
 
 def _any_pin(c: Compilation) -> Fields:
     """No pin, or one to a node that is gone."""
-    return {"ct_zone" if c.conntrack else "reg1": c.zone, "eth_type": ETH_IP}
+    return {"ct_zone" if c.conntrack else "reg1": c.zone, "eth_type": c.family.eth_type}
 
 
 # commit and slots
@@ -228,11 +239,12 @@ def _commit(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
     cookie = at.cookie(Kind.COMMIT, c.zone, node.index)
     table = c.layout.commit_table
     if c.conntrack:
+        where = match(reg0=mark, eth_type=c.family.eth_type)
         pin = Ct(c.zone, commit=True, mark=mark)
-        yield FlowEntry(table, PINNED, match(reg0=mark, eth_type=ETH_IP), (pin, deliver), cookie)
+        yield FlowEntry(table, PINNED, where, (pin, deliver), cookie)
         return
     for proto, number in numbers(c.spec.match.protocol):
-        where = match(reg0=mark, eth_type=ETH_IP, ip_proto=number)
+        where = match(reg0=mark, eth_type=c.family.eth_type, ip_proto=number)
         learn = (_learn(c, proto, number, node.index),) if node.pins else ()
         yield FlowEntry(table, PINNED, where, (*learn, deliver), cookie)
 
@@ -245,12 +257,12 @@ def _learn(c: Compilation, proto: Protocol, number: int, index: Index) -> Learn:
         cookie=at.cookie(Kind.PIN, c.zone, index),
         idle_timeout_s=pin.tcp_idle_s if tcp else pin.udp_idle_s,
         fin_idle_timeout_s=pin.fin_idle_s if tcp else 0,
-        eth_type=ETH_IP,
+        eth_type=c.family.eth_type,
         ip_proto=number,
         copied=(
             "NXM_NX_REG1",
-            "NXM_OF_IP_SRC",
-            "NXM_OF_IP_DST",
+            c.family.nxm_src,
+            c.family.nxm_dst,
             f"NXM_OF_{ports}_SRC",
             f"NXM_OF_{ports}_DST",
         ),

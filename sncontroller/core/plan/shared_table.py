@@ -28,10 +28,7 @@ from sncontroller.core.entries import (
 )
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Kind
 from sncontroller.core.plan.compilation import (
-    ETH_ARP,
-    ETH_IP,
     FRAGMENT,
-    ICMP,
     NEW_TCP,
     TCP,
     UDP,
@@ -39,16 +36,15 @@ from sncontroller.core.plan.compilation import (
     Fields,
     numbers,
 )
+from sncontroller.core.plan.neighbour import neighbours
 from sncontroller.core.plan.view import PlanNode
 from sncontroller.core.slots import SLOTS
 
-ARP_REQUEST, ARP_REPLY = 1, 2
-ECHO_REQUEST = 8
-ICMP_ERRORS = (3, 11, 12)
-"""Unreachable (path MTU discovery lives on it), time exceeded, parameter problem."""
-NOBODY = "0.0.0.0"
-_ASIDE, _STRAIGHT, _ADDRESS, _SEARCH, _PROBE = 1, 2, 5, 9, 10
+_ASIDE, _STRAIGHT, _ADDRESS, _CLAIM, _ANSWERED, _PROBE = 1, 2, 5, 6, 9, 10
 """Priorities above the classification's."""
+_ANSWER = 120
+"""Priority in the dispatch table of what an answer goes on with there: nothing else looks like it.
+"""
 
 
 def classify(c: Compilation) -> Iterator[FlowEntry]:
@@ -92,15 +88,16 @@ def learn_mac(c: Compilation) -> Actions:
 
 
 def _aside(c: Compilation) -> Iterator[Match]:
-    """ICMP errors and, where ports matter, fragments: conntrack says whose they are.
+    """ICMP errors and fragments that show no ports: conntrack says whose they are.
 
     What turns out to be none of the group's goes on as it came, so nothing of it is rewritten here.
     Of two groups that share an address one sees these packets; the other's go the bridge's ordinary
     way.
     """
-    for kind in ICMP_ERRORS:
-        yield from c.addressed(ICMP, icmpv4_type=kind, **_own(c))
-    for _, number in numbers(c.spec.match.protocol) if c.spec.match.ports else ():
+    family = c.family
+    for kind in family.icmp_errors:
+        yield from c.addressed(family.icmp, **{family.icmp_type: kind}, **_own(c))
+    for number in c.fragments():
         yield from c.addressed(number, ip_frag=FRAGMENT, **_own(c))
 
 
@@ -121,15 +118,16 @@ def returning(c: Compilation) -> Iterator[FlowEntry]:
                 where = {**_sent(c, node, number), f"{proto}_src": port}
                 actions = (*_seen(c, node, number), c.onward)
                 yield c.entry(Kind.RETURN, match(**where), actions, node.index)
+        yield from _rest(c, node)
         yield from _begun(c, node)
 
 
 def _sent(c: Compilation, node: PlanNode, proto: int) -> Fields:
     return {
         "in_port": node.port,
-        "eth_type": ETH_IP,
+        "eth_type": c.family.eth_type,
         "ip_proto": proto,
-        "ipv4_src": c.address,
+        c.family.src: c.address,
     }
 
 
@@ -142,6 +140,19 @@ def _seen(c: Compilation, node: PlanNode, proto: int) -> Actions:
     return (Ct(c.zone),)
 
 
+def _rest(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
+    """Replies' later fragments, where the switch does not take them for their protocol's.
+
+    Conntrack keeps a datagram's first fragment until it has seen all others.
+    """
+    later = c.family.later_fragment
+    if c.conntrack and later is not None and not c.spec.match.ports:
+        proto = UDP if "udp" in c.spec.match.protocol else TCP
+        where = match(**_sent(c, node, later), ip_frag=FRAGMENT)
+        actions = (*_seen(c, node, proto), c.onward)
+        yield c.entry(Kind.RETURN, where, actions, node.index)
+
+
 def _begun(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
     """TCP connections that a node begins under the group's address: what comes back is its own."""
     if c.conntrack and not c.spec.match.ports and "tcp" in c.spec.match.protocol:
@@ -151,7 +162,7 @@ def _begun(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
 
 
 def service(c: Compilation) -> Iterator[FlowEntry]:
-    """ARP for the group's address and the controller's own probes."""
+    """ARP or ND for the group's address and the controller's own probes."""
     if c.spec.arp == "switch" or not c.view.primary_serves:
         yield from address_answers(c)
     yield from _guards(c)
@@ -159,17 +170,41 @@ def service(c: Compilation) -> Iterator[FlowEntry]:
 
 
 def address_answers(c: Compilation) -> Iterator[FlowEntry]:
-    """The switch answers ARP for the address; and, where nobody else could, ping."""
-    mac = c.address_mac()
+    """The switch answers who has the address; and, where nobody else could, ping."""
+    mac, address = c.address_mac(), c.address
     if mac is None:
         return
-    answer = _arp_answer(mac, c.address)
     for where in c.origins():
-        asked: Fields = {"eth_type": ETH_ARP, "arp_op": ARP_REQUEST, "arp_tpa": c.address}
-        yield c.entry(Kind.SERVICE, match(**where, **asked, **_own(c)), answer, above=_ADDRESS)
+        yield from _answering(c, {**where, **_own(c)}, mac, address, above=_ADDRESS)
+    yield from _claims(c, mac)
     if c.spec.arp == "switch":
-        for ping in c.addressed(ICMP, icmpv4_type=ECHO_REQUEST):
-            yield c.entry(Kind.SERVICE, ping, _ping_answer(mac, c.address))
+        for ping in c.addressed(c.family.icmp, **{c.family.icmp_type: c.family.echo_request}):
+            yield c.entry(Kind.SERVICE, ping, _ping_answer(c, mac))
+
+
+def _answering(
+    c: Compilation, where: Fields, mac: str, address: str, index: int = 0, above: int = 0
+) -> Iterator[FlowEntry]:
+    """Whoever asks from ``where`` who has the address is told: ``mac``."""
+    there, table = neighbours(c.family), c.layout.dispatch_table
+    asked = match(**where, **there.question(address))
+    yield c.entry(Kind.SERVICE, asked, there.answer(mac, address, table), index, above)
+    rest = there.rest_of_answer(mac, address)
+    if rest is not None:
+        cookie = at.cookie(Kind.SERVICE, c.zone, index)
+        yield FlowEntry(table, _ANSWER, match(**where, **rest[0]), rest[1], cookie)
+
+
+def _claims(c: Compilation, mac: str) -> Iterator[FlowEntry]:
+    """A host is about to take the address. A separate one is taken; else it may be the primary
+    that comes back, which would never use its address again if anybody objected."""
+    claim = neighbours(c.family).claim(mac, c.address)
+    if claim is None:
+        return
+    actions = claim[1] if c.spec.arp == "switch" else (c.onward,)
+    for where in c.origins():
+        taking = match(**where, **claim[0], **_own(c))
+        yield c.entry(Kind.SERVICE, taking, actions, above=_CLAIM)
 
 
 def _guards(c: Compilation) -> Iterator[FlowEntry]:
@@ -179,63 +214,49 @@ def _guards(c: Compilation) -> Iterator[FlowEntry]:
     """
     for node in c.view.nodes:
         if c.spec.arp == "switch" or node.index != PRIMARY_INDEX or not node.delivers:
-            said: Fields = {"in_port": node.port, "eth_type": ETH_ARP, "arp_spa": c.address}
-            yield c.entry(Kind.SERVICE, match(**said, **_own(c)), (), node.index, above=_ADDRESS)
+            for lesson in neighbours(c.family).lessons(c.address):
+                said = match(in_port=node.port, **lesson, **_own(c))
+                yield c.entry(Kind.SERVICE, said, (), node.index, above=_ADDRESS)
 
 
 def _probes(c: Compilation) -> Iterator[FlowEntry]:
     """Answers to the controller's own questions come to it, and its address is answered for."""
-    ours = at.node_mac(c.zone, Index(0))
-    source = NOBODY if c.spec.health.source is None else str(c.spec.health.source)
-    answering = _arp_answer(ours, source)
+    ours, source = at.node_mac(c.zone, Index(0)), c.spec.probe_source
+    sent: Fields = {"eth_type": c.family.eth_type, c.family.dst: str(source)}
     for node in c.view.nodes:
-        answer = match(in_port=node.port, **_told_us(c, source))
-        yield c.entry(Kind.SERVICE, answer, (ToController(),), node.index, above=_PROBE)
-        if source == NOBODY:
+        where: Fields = {"in_port": node.port}
+        told = match(**where, **_told_us(c, str(source)))
+        yield c.entry(Kind.SERVICE, told, (ToController(),), node.index, above=_PROBE)
+        if source.is_unspecified:
             continue
-        asked = match(in_port=node.port, eth_type=ETH_ARP, arp_op=ARP_REQUEST, arp_tpa=source)
-        yield c.entry(Kind.SERVICE, asked, answering, node.index, above=_PROBE)
-        reply = match(in_port=node.port, eth_type=ETH_IP, ipv4_dst=source)
-        yield c.entry(Kind.SERVICE, reply, (ToController(),), node.index, above=_PROBE)
-    yield from _search(c, source)
+        yield from _answering(c, where, ours, str(source), node.index, above=_PROBE)
+        reply = match(**where, **sent)
+        yield c.entry(Kind.SERVICE, reply, (ToController(),), node.index, above=_ANSWERED)
+    yield from _search(c, str(source))
 
 
 def _search(c: Compilation, source: str) -> Iterator[FlowEntry]:
-    """Until port and hardware address of the primary are both known, its ARP answers."""
+    """Until port and hardware address of the primary are both known, its answers."""
     port, mac = c.view.primary_port, c.view.primary_mac
     if (port is None) == (mac is None):  # both are known, or there is nothing to tell it by
         return
     answer = match(in_port=port, eth_src=mac, **_told_us(c, source))
-    yield c.entry(Kind.SERVICE, answer, (ToController(),), above=_SEARCH)
+    yield c.entry(Kind.SERVICE, answer, (ToController(),), above=_ANSWERED)
 
 
 def _told_us(c: Compilation, source: str) -> Fields:
-    """ARP answers to the group's own questions; groups of one primary ask as different hosts."""
-    to_us: Fields = {"eth_dst": at.node_mac(c.zone, Index(0)), "eth_type": ETH_ARP}
-    return {**to_us, "arp_op": ARP_REPLY, "arp_tpa": source}
+    """Answers to the group's own questions; groups of one primary ask as different hosts."""
+    return {"eth_dst": at.node_mac(c.zone, Index(0)), **neighbours(c.family).reply(source)}
 
 
-def _arp_answer(mac: str, address: str) -> Actions:
-    """Turn an ARP request round: ``address`` is at ``mac``."""
-    return (
-        Move("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST"),
-        SetField("eth_src", mac),
-        SetField("arp_op", ARP_REPLY),
-        Move("NXM_NX_ARP_SHA", "NXM_NX_ARP_THA"),
-        Move("NXM_OF_ARP_SPA", "NXM_OF_ARP_TPA"),
-        SetField("arp_sha", mac),
-        SetField("arp_spa", address),
-        InPort(),
-    )
-
-
-def _ping_answer(mac: str, address: str) -> Actions:
+def _ping_answer(c: Compilation, mac: str) -> Actions:
     """Turn an ICMP echo request round."""
+    family = c.family
     return (
         Move("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST"),
         SetField("eth_src", mac),
-        Move("NXM_OF_IP_SRC", "NXM_OF_IP_DST"),
-        SetField("ipv4_src", address),
-        SetField("icmpv4_type", 0),
+        Move(family.nxm_src, family.nxm_dst),
+        SetField(family.src, c.address),
+        SetField(family.icmp_type, family.echo_reply),
         InPort(),
     )
