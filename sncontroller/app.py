@@ -256,7 +256,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 node = "" if command.node is None else f" {command.node}"
                 LOG.log(level, "%s%s: %s: %s", group, node, command.kind.value, command.reason)
             case StartNode() | StopNode() | ListNodes():
-                spec = self.controller.config.group(group) or self.controller.leaving(group)
+                spec = self.controller.spec(group)
                 if spec is not None and spec.hypervisor is not None:
                     self._plugins.carry_out(group, spec.hypervisor, command)
             case AskNode() | FetchReport() | SetBfd():
