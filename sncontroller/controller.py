@@ -40,7 +40,7 @@ from sncontroller.core.state import Group, Node
 FIXED = ("id", "bridge", "match", "primary", "arp", "mode", "delivery", "pinning", "placement")
 """Fields of a group that cannot change while connections depend on them."""
 
-TICKED_AT_ONCE = 8
+TICKED_AT_ONCE = 4
 """Groups that one call of ``tick`` gives time to at most."""
 
 
