@@ -43,6 +43,7 @@ from sncontroller.core.events import (
     ListNodes,
     Logged,
     NewFlow,
+    Polled,
     SendFrame,
     SetBfd,
     StartNode,
@@ -66,6 +67,8 @@ CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 SHORTEST_PAUSE_S = 0.002
 TURN_S = 0.001
 """So long a green thread works before others have their turn, which costs some 0.05 ms itself."""
+LONG_TURN_S = 0.004
+"""The same for the one that all others give work to."""
 CYCLES_SOUGHT = 50_000, 20, 100
 """When Python looks for garbage that counting references does not find. Entries and states are
 trees, of which there are millions: looking for cycles among them took two fifths of compiling."""
@@ -89,12 +92,13 @@ class Turns:
     thousand groups were polled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turn_s: float = TURN_S) -> None:
+        self._turn_s = turn_s
         self._since_s = time.monotonic()
 
     def pause(self) -> None:
         """Leave the others a turn, if this one has lasted."""
-        if time.monotonic() - self._since_s >= TURN_S:
+        if time.monotonic() - self._since_s >= self._turn_s:
             hub.sleep(0)
             self._since_s = time.monotonic()
 
@@ -112,6 +116,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self._switches: dict[int, Switch] = {}
         self._datapaths: dict[int, Any] = {}
         self._inbox: Any = queue.LightQueue()
+        self._unread_polls = 0
+        """Groups whose counters are in the inbox."""
         self._outbox: Any = queue.LightQueue()
         self._new_flows = Admission(self._answer, self._switches, self._watched)
         self._pins: list[AddPin] = []
@@ -152,6 +158,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             self._new_flows.put(event)
             return
         self._inbox.put(event)
+        self._unread_polls += isinstance(event, Polled)
         if isinstance(event, SwitchUp) and event.datapath in self._switches:
             self._switches[event.datapath].poll(time.time())
 
@@ -185,16 +192,18 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
 
     def _work(self) -> None:
         """Give events to the groups they concern, one group at a time."""
-        turns = Turns()
+        turns = Turns(LONG_TURN_S)
         while True:
-            event = _read(self._inbox.get())
+            event = self._inbox.get()
             zones: tuple[Zone, ...] = ()
             with self._watched(event):
+                event = _read(event)
                 zones = self.controller.received(event, time.time())
             for zone in zones:
                 with self._watched(event):
                     self.controller.give(zone, event, time.time())
                 turns.pause()
+            self._unread_polls -= isinstance(event, Polled)
             turns.pause()
 
     def _answer(self, flow: NewFlow) -> list[AddPin]:
@@ -225,8 +234,11 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             hub.sleep(max(SHORTEST_PAUSE_S, due_s - time.time()))
 
     def _poll(self) -> None:
+        """Poll every interval; not before what the last poll brought is read: it would pile up."""
         while True:
             hub.sleep(self.controller.config.poll_interval_s)
+            while self._unread_polls:
+                hub.sleep(SHORTEST_PAUSE_S)
             for switch in tuple(self._switches.values()):
                 try:
                     switch.poll(time.time())
@@ -270,7 +282,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 node = "" if command.node is None else f" {command.node}"
                 LOG.log(level, "%s%s: %s: %s", group, node, command.kind.value, command.reason)
             case StartNode() | StopNode() | ListNodes():
-                spec = self.controller.config.group(group) or self.controller.leaving(group)
+                spec = self.controller.spec(group)
                 if spec is not None and spec.hypervisor is not None:
                     self._plugins.carry_out(group, spec.hypervisor, command)
             case AskNode() | FetchReport() | SetBfd():

@@ -41,7 +41,7 @@ from sncontroller.core.state import Group, Node
 FIXED = ("id", "bridge", "match", "primary", "arp", "mode", "delivery", "pinning", "placement")
 """Fields of a group that cannot change while connections depend on them."""
 
-TICKED_AT_ONCE = 8
+TICKED_AT_ONCE = 4
 """Groups that one call of ``tick`` gives time to at most."""
 
 
@@ -86,6 +86,8 @@ class Controller:
         self._switches: dict[int, SwitchUp] = {}
         self._ports: dict[int, dict[str, Port]] = {}
         self._leaving: set[Zone] = set()
+        self._zones: dict[str, Zone] = {}
+        """By name; of two groups the one that is not on its way out."""
         self._due: list[tuple[float, Zone]] = []
         """A heap with one time per group; its tick may be due only later than that."""
         self._due_s: dict[Zone, float] = {}
@@ -144,10 +146,10 @@ class Controller:
                 del self._due_s[zone]
         return self._due[0][0] if self._due else now + machine.TICK_S
 
-    def leaving(self, name: str) -> GroupSpec | None:
-        """The specification of a group that is on its way out."""
-        specs = (self.groups[zone].spec for zone in self._leaving)
-        return next((spec for spec in specs if spec.name == name), None)
+    def spec(self, name: str) -> GroupSpec | None:
+        """The specification of a group, which may be on its way out."""
+        zone = self._zones.get(name)
+        return None if zone is None else self.groups[zone].spec
 
     # operators
 
@@ -220,6 +222,7 @@ class Controller:
     def _add(self, spec: GroupSpec, now: float) -> None:
         group = machine.new_group(spec, self.config.switch.layout, now)
         self.groups[spec.zone] = resumed(group, self._recall(spec.name))
+        self._zones[spec.name] = spec.zone
         if spec.zone not in self._due_s:  # else one of before is still in the heap
             heapq.heappush(self._due, (now, spec.zone))
         self._due_s[spec.zone] = now
@@ -270,6 +273,8 @@ class Controller:
     def _remove(self, zone: Zone) -> None:
         self._leaving.discard(zone)
         group = self.groups.pop(zone)
+        if self._zones[group.spec.name] == zone:
+            del self._zones[group.spec.name]
         if group.datapath is not None:
             last = Apply(group.datapath, zone, group.version + 1, _handed_back(group))
             self._effects.carry_out(group.spec.name, last)
@@ -292,12 +297,9 @@ class Controller:
         return (zone for zone, group in self.groups.items() if wanted(group))
 
     def _zone(self, name: str) -> Zone:
-        for zone, group in self.groups.items():
-            if group.spec.name == name:
-                return zone
-        raise UnknownError(
-            f"no group {name!r}; there are: {_listed(g.spec.name for g in self.groups.values())}"
-        )
+        if name not in self._zones:
+            raise UnknownError(f"no group {name!r}; there are: {_listed(self._zones)}")
+        return self._zones[name]
 
     def _node(self, group: str, node: str) -> tuple[Zone, Node]:
         zone = self._zone(group)

@@ -159,9 +159,10 @@ def _fallen(spec: HealthSpec, health: Health, now: float) -> Health:
 
 def _judged(spec: HealthSpec, health: Health, now: float) -> Health:
     verdict = Verdict.DOWN if health.damped or not health.link_up else health.service
-    since_s = health.since_s if verdict is health.verdict else now
-    health = replace(health, verdict=verdict, since_s=since_s)
-    return replace(health, reason=_reason(spec, health))
+    if verdict is not health.verdict:
+        health = replace(health, verdict=verdict, since_s=now)
+    reason = _reason(spec, health)
+    return health if reason == health.reason else replace(health, reason=reason)
 
 
 def _reason(spec: HealthSpec, health: Health) -> str:

@@ -136,7 +136,7 @@ class Switch:
             self._end_round(self._round)
         if self._wire.congested:
             return
-        self._touched.clear()
+        self._touched = set(self._changing)
         self._round = Round(
             self._wire, self._layout, dict(self._watched), at_s, self._polled, dict(self._given)
         )
