@@ -19,7 +19,7 @@ def _isolated() -> None:
 
 def test_every_connection_lives_through_every_change(tmp_path: Path) -> None:
     """30 held connections and new ones all the time, over drains and their ends; 1 s to settle."""
-    patient = {"idle_s": 60, "deadline_s": 120}
+    patient = {"idle_s": 8, "deadline_s": 120}
     with running(tmp_path, pin={"syn_settle_s": 1}, drain=patient) as lab:
         agent, holder = lab.visitor(), lab.visitor()
         assert holder.do("open", count=30, **TO)["failed"] == 0
