@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sncontroller import installed
+from sncontroller.bridge import Entries
 from sncontroller.core import entries as e
 from sncontroller.core import events as ev
-from sncontroller.core import plan
+from sncontroller.core import ofctl, plan
 from sncontroller.core.adoption import goes_straight
 from sncontroller.core.group import due_s
 from sncontroller.core.layout import Index, Kind, Layout, origin, select_group
@@ -103,6 +105,17 @@ def test_groups_in_which_a_syn_always_looks_for_its_pin(changes: dict[str, Any])
     world.scale(3)
     assert world.owners() == {1, 2, 3}
     assert world.group.version > version
+
+
+def test_a_dump_shows_whether_they_are_there() -> None:
+    """In the text that ``diff`` reads; entries that look at the flags of a pin do not count."""
+    world = at_rest()
+    for table, there in ((world.installed, True), (world.scale(2).installed, False)):
+        lines = Entries(frozenset(ofctl.lines(e.Table(table.flows))), frozenset())
+        assert installed.straight(lines) is there
+    draining = Entries(frozenset(ofctl.lines(e.Table(world.wait(2).installed.flows))), frozenset())
+    assert any("tcp_flags=+syn-ack" in line for line in draining.flows)
+    assert not installed.straight(draining)
 
 
 # When --------------------------------------------------------------------------------------------
