@@ -85,8 +85,8 @@ def planned(spec: GroupSpec, where: Layout, nodes: int, known: Known) -> Planned
         number(name, FIRST_INGRESS_PORT + at, "ingress")
         for at, name in enumerate(spec.match.ingress)
     )
-    at_rest = spec.has_straight_way and spec.pin.syn_settle_s is not None
-    view = replace(_shared((primary, *secondaries), ingress), straight=at_rest)
+    view = _shared((primary, *secondaries), ingress)
+    view = replace(view, straight=spec.has_straight_way)
     return Planned(spec, desired(spec, view, where), tuple(notes))
 
 
@@ -172,7 +172,7 @@ def _found(
         primary_port=view.primary_port or ports.get(spec.primary.port or ""),
         primary_serves=spec.arp == "switch" or not installed.answers(mine),
         older=Older.SLOTS if mine.groups and not installed.adopting(mine) else Older.PRIMARY,
-        straight=installed.straight(mine) and spec.pin.syn_settle_s is not None,
+        straight=spec.has_straight_way and (not mine.groups or installed.straight(mine)),
     )
 
 

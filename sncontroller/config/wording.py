@@ -64,7 +64,7 @@ _SPECIAL = {  # a path in the file or in a group -> what must stand there
     "health.path": "a path that begins with '/' and has no spaces",
     "health.payload": "text, or bytes as in 'hex:0102ff'",
     "health.expect": "text, or bytes as in 'hex:0102ff'",
-    "health.target": "an address such as 10.0.0.100, or 10.0.0.100+index (or fd00::100+index)",
+    "health.target": "an address, perhaps with the node's index: 10.0.0.100+index, fd00::100+index",
     "management.address": "an address and the node's index, as 192.168.9.100+index",
     "reports.url": "a URL such as http://{address}:9100/metrics",
     "scaling.target": "a load such as 0.7, or 'auto'",

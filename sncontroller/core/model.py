@@ -265,13 +265,13 @@ class GroupSpec(Spec):
 
     @property
     def has_straight_way(self) -> bool:
-        """Whether a SYN can go straight to its slot.
+        """Whether a SYN goes straight to its slot while slots are at rest.
 
         Not with all ports in the group: its nodes begin connections themselves, and a SYN that
         meets a node's own on its way belongs to that node.
         """
         tracked = self.pinning == "conntrack" and "tcp" in self.match.protocol
-        return tracked and bool(self.match.ports)
+        return tracked and bool(self.match.ports) and self.pin.syn_settle_s is not None
 
     @property
     def address(self) -> str:

@@ -57,8 +57,7 @@ class Turn:
 
     def put(self, node: Node) -> Node:
         """Replace or add a node."""
-        if self._nodes.get(node.index, self._group.nodes.get(node.index)) is not node:
-            self._nodes[node.index] = node
+        self._nodes[node.index] = node
         return node
 
     def update(self, index: Index, **fields: Any) -> Node:

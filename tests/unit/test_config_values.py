@@ -97,8 +97,8 @@ from tests.unit.configs import GROUP, OTHER, README, changed, problems, told, wr
         ),
         (
             {"health": {"kind": "arp"}},
-            "health.target: is required for kind arp: an address such as 10.0.0.100, "
-            "or 10.0.0.100+index",
+            "health.target: is required for kind arp: an address, perhaps with the "
+            "node's index: 10.0.0.100+index, fd00::100+index",
         ),
         (
             {"scaling": {"policy": "schedule", "floors": []}},
