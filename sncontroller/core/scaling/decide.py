@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sncontroller.core.scaling import demand as demands
 from sncontroller.core.scaling import limits, pattern, policies
@@ -31,8 +31,7 @@ UNLIMITED = Behavior(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
+class _Measured(NamedTuple):
     """The loads of an observation in two numbers."""
 
     demand: float
@@ -55,7 +54,7 @@ def decide(
         memory = _observed(spec, memory, observation, measured, now)
     if memory.wanted is None:
         found = observation.serving + observation.starting
-        memory = _begun(replace(memory, wanted=found, reason=f"found with {_nodes(found)}"), now)
+        memory = _begun(memory._replace(wanted=found, reason=f"found with {_nodes(found)}"), now)
     if observation.override is not None:
         memory = _begun(memory, now, observation.override)
         return _settled(
@@ -222,7 +221,7 @@ def _settled(
         text = f"{text} ({bound})"
     change = Change(now, wanted - (memory.wanted or 0))
     changes = limits.kept(memory.changes, change)
-    return Decision(wanted, text), replace(memory, wanted=wanted, reason=text, changes=changes)
+    return Decision(wanted, text), memory._replace(wanted=wanted, reason=text, changes=changes)
 
 
 def _lead_s(observation: Observation) -> float:

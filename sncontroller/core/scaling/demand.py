@@ -8,8 +8,8 @@ and headroom come from the tick modules. Nothing here decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from sncontroller.core.scaling import headroom as headrooms
 from sncontroller.core.scaling import trend as trends
@@ -32,8 +32,7 @@ PINNED_SPREAD = 0.03
 """A load that stays in this narrow band at the top may be a ceiling rather than demand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recent:
+class Recent(NamedTuple):
     """The last samples and the open tick."""
 
     at_s: float
@@ -49,13 +48,12 @@ class Recent:
     tick_peak: float
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """The memory of demand."""
 
     recent: Recent | None = None
-    trend: Trend = field(default_factory=Trend)
-    headroom: Headroom = field(default_factory=Headroom)
+    trend: Trend = Trend()
+    headroom: Headroom = Headroom()
 
     @property
     def level(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sncontroller.core.scaling import cron, pattern
 from sncontroller.core.scaling.demand import Demand, climb_per_s, jumped
@@ -40,8 +40,7 @@ Reason = Callable[[], str]
 """Puts a reason into words; called only when the number changes, which few decisions do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """What the policies see."""
 
     current: int
@@ -55,16 +54,14 @@ class Situation:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """Since when the load has been above the high mark, and below the low one."""
 
     above_since_s: float | None = None
     below_since_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A policy's wish and the reason for it."""
 
     wish: Wish
