@@ -155,7 +155,7 @@ def settle(turn: Turn) -> None:
     others = len(group.starting) + len(group.standby)
     have = len(group.serving) + max(0, others - group.spec.pool.warm)
     wanted = min(max(have, spec.min), spec.max)
-    memory = replace(group.memory, wanted=wanted, reason=f"{have} found at the start")
+    memory = group.memory._replace(wanted=wanted, reason=f"{have} found at the start")
     turn.change(settled=True, wanted=wanted, memory=memory)
 
 

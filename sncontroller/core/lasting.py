@@ -40,7 +40,7 @@ def lasting(group: Group) -> Lasting:
 
 def resumed(group: Group, known: Lasting) -> Group:
     """The new group, with what an earlier controller knew."""
-    memory = replace(group.memory, demand=Demand(headroom=known.headroom), pattern=known.pattern)
+    memory = group.memory._replace(demand=Demand(headroom=known.headroom), pattern=known.pattern)
     return replace(group, override=known.override, boot_s=known.boot_s, memory=memory)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
 
 from sncontroller.errors import OperatorError
 from sncontroller.simulate import plot, report, study
@@ -258,6 +257,8 @@ def _written(folder: Path, found: dict[str, dict[str, study.Cell]]) -> None:
 def _print(found: dict[str, dict[str, study.Cell]], json_: bool) -> None:
     """The study on standard output."""
     if not json_:
+        from rich.console import Console
+
         Console(width=None if Console().is_terminal else WIDTH).print(report.table(found))
         return
     value: Any = report.study_json(found)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from sncontroller.core.scaling import Policy
 from sncontroller.simulate.simulation import Result
 from sncontroller.simulate.study import TRACKER, Cell
 from sncontroller.simulate.traces import DAY_S
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Study = Mapping[str, Mapping[str, Cell]]
 """Cells by trace and policy."""
@@ -58,6 +59,8 @@ def study_json(study: Study) -> dict[str, dict[str, Any]]:
 
 def table(study: Study) -> Table:
     """The study for a terminal."""
+    from rich.table import Table
+
     shown = Table(box=None, pad_edge=False)
     for number, title in enumerate(_columns(study)):
         shown.add_column(title, justify="left" if number < 2 else "right", no_wrap=True)

@@ -24,7 +24,7 @@ def learned(**changes: object) -> World:
     past = world.group.memory.pattern
     for second in range(0, 7200, 10):
         past = observed(past, 2.0 + second / 7200, float(second))
-    memory = replace(world.group.memory, pattern=past)
+    memory = world.group.memory._replace(pattern=past)
     world.group = replace(world.group, memory=memory, boot_s=17.0)
     return world
 

@@ -12,6 +12,9 @@ starts or drains a node, and nothing here knows where loads come from.
     policies    one function per policy: what it would like
     limits      what keeps a policy in bounds: windows, step limits, cooldowns, minimum, maximum
     decide      the way through all of these
+
+What every decision makes anew is a ``NamedTuple``: a frozen dataclass of eight fields takes four
+times as long to make, which was a third of a decision. What changes seldom is a frozen dataclass.
 """
 
 from sncontroller.core.scaling.decide import decide

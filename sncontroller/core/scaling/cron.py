@@ -85,8 +85,18 @@ def last_fired(cron: Cron, zone: tzinfo, now: float, within_s: float) -> float |
 
     An hour that the clocks skip does not fire; one that they repeat fires the first time.
     """
-    today = datetime.fromtimestamp(now, zone).date()
-    for back in range(int(within_s // 86400) + 2):
+    at_s = _last_fired(cron, zone, now // 60 * 60, int(within_s // 86400) + 2)
+    return at_s if at_s is not None and now - at_s < within_s else None
+
+
+@lru_cache(maxsize=256)
+def _last_fired(cron: Cron, zone: tzinfo, minute_s: float, days: int) -> float | None:
+    """When the expression last fired at or before a full minute, looking at so many days.
+
+    Kept, for nothing fires within a minute and the question comes at every poll.
+    """
+    today = datetime.fromtimestamp(minute_s, zone).date()
+    for back in range(days):
         day = today - timedelta(days=back)
         if not _on_day(cron, day.day, day.month, day.isoweekday() % 7):
             continue
@@ -94,9 +104,9 @@ def last_fired(cron: Cron, zone: tzinfo, now: float, within_s: float) -> float |
             for minute in reversed(cron.minutes):
                 local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)
                 at_s = local.timestamp()
-                if at_s > now or datetime.fromtimestamp(at_s, zone).hour != hour:
+                if at_s > minute_s or datetime.fromtimestamp(at_s, zone).hour != hour:
                     continue
-                return at_s if now - at_s < within_s else None
+                return at_s
     return None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sncontroller.core.scaling import demand as demands
 from sncontroller.core.scaling import limits, pattern, policies
 from sncontroller.core.scaling.limits import Change, PastWish, Wish
-from sncontroller.core.scaling.policies import Marks, Proposal, Situation
+from sncontroller.core.scaling.policies import Marks, Proposal, Reason, Situation
 from sncontroller.core.scaling.spec import (
     Behavior,
     Growth,
@@ -31,8 +31,7 @@ UNLIMITED = Behavior(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
+class _Measured(NamedTuple):
     """The loads of an observation in two numbers."""
 
     demand: float
@@ -55,24 +54,26 @@ def decide(
         memory = _observed(spec, memory, observation, measured, now)
     if memory.wanted is None:
         found = observation.serving + observation.starting
-        memory = _begun(replace(memory, wanted=found, reason=f"found with {_nodes(found)}"), now)
+        memory = _begun(memory._replace(wanted=found, reason=f"found with {_nodes(found)}"), now)
     if observation.override is not None:
         memory = _begun(memory, now, observation.override)
-        return _settled(spec, memory, observation.override, "asked for by the operator", now)
+        return _settled(
+            spec, memory, observation.override, lambda: "asked for by the operator", now
+        )
     if isinstance(spec, ManualSpec):
         memory = _begun(memory, now, spec.nodes)
-        return _settled(spec, memory, spec.nodes, "set in the configuration", now)
+        return _settled(spec, memory, spec.nodes, lambda: "set in the configuration", now)
     if measured is None:
-        return _settled(spec, memory, memory.wanted or 0, memory.reason, now)
-    proposal, memory = _proposed(spec, memory, observation, measured, now)
-    number, reason, memory = _held_back(spec, memory, proposal, measured.complete, now)
+        return _settled(spec, memory, memory.wanted or 0, lambda: memory.reason, now)
+    proposal, marks = _proposed(spec, memory, observation, measured, now)
+    number, reason, memory = _held_back(spec, memory, proposal, marks, measured.complete, now)
     return _settled(spec, memory, number, reason, now)
 
 
 def _begun(memory: Memory, now: float, number: int | None = None) -> Memory:
     """The memory as if a policy had wished for the number now: windows and marks begin here."""
     wished = memory.wanted or 0 if number is None else number
-    return replace(memory, wishes=(PastWish(now, wished, wished),), marks=Marks())
+    return memory.wishing((PastWish(now, wished, wished),), Marks())
 
 
 def _measured(observation: Observation) -> _Measured | None:
@@ -131,8 +132,8 @@ def _proposed(
     observation: Observation,
     measured: _Measured,
     now: float,
-) -> tuple[Proposal, Memory]:
-    """What the policy would like, and the memory with its marks.
+) -> tuple[Proposal, Marks]:
+    """What the policy would like, and its marks.
 
     Marks have durations of their own, so ``threshold`` looks at the load as it is now.
     """
@@ -140,21 +141,19 @@ def _proposed(
         current=memory.wanted or 1,
         serving=max(1, observation.serving),
         demand=memory.demand,
-        level=memory.demand.level,
+        level=measured.demand if isinstance(spec, ThresholdSpec) else memory.demand.level,
         lead_s=_lead_s(observation),
         now=now,
     )
     if isinstance(spec, ThresholdSpec):
-        seen = replace(seen, level=measured.demand)
-        proposal, marks = policies.threshold(spec, seen, memory.marks)
-        return proposal, replace(memory, marks=marks)
+        return policies.threshold(spec, seen, memory.marks)
     if isinstance(spec, PredictiveSpec):
         proposal = policies.predictive(spec, seen, memory.pattern)
     elif isinstance(spec, ScheduleSpec):
         proposal = policies.schedule(spec, seen)
     else:
         proposal = policies.target(spec, seen)
-    return _raised(proposal, memory.ceiling, seen), memory
+    return _raised(proposal, memory.ceiling, seen), memory.marks
 
 
 def _raised(proposal: Proposal, ceiling: Ceiling | None, seen: Situation) -> Proposal:
@@ -169,17 +168,23 @@ def _raised(proposal: Proposal, ceiling: Ceiling | None, seen: Situation) -> Pro
     nodes = times * ceiling.serving
     if nodes <= proposal.wish.up:
         return proposal
-    text = f"{_nodes(ceiling.serving)} at the ceiling, so demand cannot be seen: {times} times that"
-    return Proposal(Wish(nodes, max(nodes, proposal.wish.down)), text)
+    return Proposal(
+        Wish(nodes, max(nodes, proposal.wish.down)),
+        lambda: (
+            f"{_nodes(ceiling.serving)} at the ceiling, so demand cannot be seen: "
+            f"{times} times that"
+        ),
+    )
 
 
 def _held_back(
     spec: ThresholdSpec | TargetSpec,
     memory: Memory,
     proposal: Proposal,
+    marks: Marks,
     complete: bool,
     now: float,
-) -> tuple[int, str, Memory]:
+) -> tuple[int, Reason, Memory]:
     """The number after windows, cooldowns and step limits, why, and the memory of the wish."""
     current = memory.wanted or 0
     behavior = spec.behavior if isinstance(spec, TargetSpec) else UNLIMITED
@@ -187,7 +192,9 @@ def _held_back(
     if not complete:
         wish = Wish(wish.up, max(current, wish.down))
     wishes = limits.remembered(memory.wishes, wish, now, behavior.longest_window_s)
-    memory = replace(memory, wishes=wishes)
+    memory = memory.wishing(wishes, marks)
+    if wish.up <= current <= wish.down:  # no window, which is more cautious, makes that a change
+        return current, proposal.reason, memory
     steadied = limits.steadied(wishes, behavior, now, proposal.steady)
     if steadied.up > current and limits.rested(memory.changes, spec.up_cooldown_s, now, grew=True):
         bound = limits.highest(behavior.scale_up, memory.changes, current, now)
@@ -198,22 +205,23 @@ def _held_back(
     else:
         number = wished = current
     held = "" if number == wished else f" ({wished} wanted, one step for now)"
-    return number, f"{proposal.reason}{held}", memory
+    return number, lambda: f"{proposal.reason()}{held}", memory
 
 
 def _settled(
-    spec: ScalingSpec, memory: Memory, number: int, reason: str, now: float
+    spec: ScalingSpec, memory: Memory, number: int, reason: Reason, now: float
 ) -> tuple[Decision, Memory]:
     """The decision within the spec's bounds, and the memory that knows of a change."""
     wanted = min(max(number, spec.min), spec.max)
     if wanted == memory.wanted:
         return Decision(wanted, memory.reason), memory
+    text = reason()
     if wanted != number:
         bound = f"min {spec.min}" if wanted > number else f"max {spec.max}"
-        reason = f"{reason} ({bound})"
+        text = f"{text} ({bound})"
     change = Change(now, wanted - (memory.wanted or 0))
     changes = limits.kept(memory.changes, change)
-    return Decision(wanted, reason), replace(memory, wanted=wanted, reason=reason, changes=changes)
+    return Decision(wanted, text), memory._replace(wanted=wanted, reason=text, changes=changes)
 
 
 def _lead_s(observation: Observation) -> float:

@@ -8,8 +8,8 @@ and headroom come from the tick modules. Nothing here decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from sncontroller.core.scaling import headroom as headrooms
 from sncontroller.core.scaling import trend as trends
@@ -32,8 +32,7 @@ PINNED_SPREAD = 0.03
 """A load that stays in this narrow band at the top may be a ceiling rather than demand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recent:
+class Recent(NamedTuple):
     """The last samples and the open tick."""
 
     at_s: float
@@ -49,13 +48,12 @@ class Recent:
     tick_peak: float
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """The memory of demand."""
 
     recent: Recent | None = None
-    trend: Trend = field(default_factory=Trend)
-    headroom: Headroom = field(default_factory=Headroom)
+    trend: Trend = Trend()
+    headroom: Headroom = Headroom()
 
     @property
     def level(self) -> float:
@@ -112,11 +110,12 @@ def pinned(memory: Demand) -> bool:
     Flat at the top after a jump, or flat at the top for a dozen samples: three samples alone are
     flat by chance now and then where nodes are meant to be 95 % full.
     """
-    if memory.recent is None or not _flat(memory.recent.loads[-JUMP_SAMPLES:]):
+    recent = memory.recent
+    if recent is None or recent.loads[-1] < PINNED_FROM or not _flat(recent.loads[-JUMP_SAMPLES:]):
         return False
     if jumped(memory) is not None:
         return True
-    return len(memory.recent.loads) == RECENT_SAMPLES and _flat(memory.recent.loads)
+    return len(recent.loads) == RECENT_SAMPLES and _flat(recent.loads)
 
 
 def _flat(loads: tuple[float, ...]) -> bool:
@@ -128,10 +127,13 @@ def _flat(loads: tuple[float, ...]) -> bool:
 def jumped(memory: Demand) -> float | None:
     """The new level after a sudden rise that noise does not explain; None without one."""
     level, recent = memory.trend.level, memory.recent
-    if level is None or recent is None or len(recent.values) < JUMP_SAMPLES:
+    if level is None or recent is None:
+        return None
+    usual = level + JUMP_HEADROOMS * memory.headroom.share * max(1.0, level)
+    if recent.values[-1] <= usual:  # nearly always, so those before are not looked at
         return None
     newest = recent.values[-JUMP_SAMPLES:]
-    if min(newest) <= level + JUMP_HEADROOMS * memory.headroom.share * max(1.0, level):
+    if len(newest) < JUMP_SAMPLES or min(newest) <= usual:
         return None
     return sum(newest) / JUMP_SAMPLES
 

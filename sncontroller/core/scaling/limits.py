@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sncontroller.core.scaling.spec import (
     LONGEST_PERIOD_S,
@@ -29,16 +30,14 @@ class Change:
     delta: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What a policy would like: more if fewer than ``up``, fewer if more than ``down``."""
 
     up: int
     down: int
 
 
-@dataclass(frozen=True, slots=True)
-class PastWish:
+class PastWish(NamedTuple):
     """A wish and when it was made."""
 
     at_s: float

@@ -73,10 +73,10 @@ def expected(pattern: Pattern, from_s: float, until_s: float, trust: float) -> f
     """
     believed = [fit for fit in pattern.fits if fit.error <= trust]
     for fit in sorted(believed, key=lambda fit: fit.error):
-        minutes = range(int(from_s // MINUTE_S), int(until_s // MINUTE_S) + 1)
-        values = [_at(pattern.days, minute - fit.back * DAY_MINUTES) for minute in minutes]
-        known = [value for value in values if value is not None]
-        if len(known) == len(values):
+        past = fit.back * DAY_MINUTES
+        first, last = int(from_s // MINUTE_S) - past, int(until_s // MINUTE_S) - past
+        known = _between(pattern.days, first, last)
+        if len(known) == last - first + 1:
             return max(known) * fit.scale
     return None
 
@@ -108,6 +108,17 @@ def _with(days: tuple[Day, ...], minute: int, mean: float) -> tuple[Day, ...]:
     today = next((day.minutes for day in days if day.number == number), ())
     gap = (None,) * (of_day - len(today))
     return (*kept, Day(number, (*today[:of_day], *gap, mean)))
+
+
+def _between(days: tuple[Day, ...], first: int, last: int) -> list[float]:
+    """The means of the minutes from ``first`` to ``last`` that were seen."""
+    found: list[float] = []
+    for day in days:
+        begin = day.number * DAY_MINUTES
+        if begin <= last and first < begin + DAY_MINUTES:
+            span = day.minutes[max(0, first - begin) : last - begin + 1]
+            found += [mean for mean in span if mean is not None]
+    return found
 
 
 def _at(days: tuple[Day, ...], minute: int) -> float | None:

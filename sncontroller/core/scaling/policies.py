@@ -8,7 +8,8 @@ proposal says two numbers, *grow if there are fewer than ``up``* and *shrink if 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 from sncontroller.core.scaling import cron, pattern
 from sncontroller.core.scaling.demand import Demand, climb_per_s, jumped
@@ -35,8 +36,11 @@ CALM_S = 600.0
 """Shrinking on a pattern wants it to stay low for this much longer than a boot takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+Reason = Callable[[], str]
+"""Puts a reason into words; called only when the number changes, which few decisions do."""
+
+
+class Situation(NamedTuple):
     """What the policies see."""
 
     current: int
@@ -50,20 +54,18 @@ class Situation:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """Since when the load has been above the high mark, and below the low one."""
 
     above_since_s: float | None = None
     below_since_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A policy's wish and the reason for it."""
 
     wish: Wish
-    reason: str
+    reason: Reason
     steady: bool = False
     """The policy looked ahead itself: shrinking needs only a short stabilisation window."""
 
@@ -79,15 +81,16 @@ def threshold(spec: ThresholdSpec, seen: Situation, marks: Marks) -> tuple[Propo
         above_since_s=_since(marks.above_since_s, load > spec.high, seen.now),
         below_since_s=_since(marks.below_since_s, load_now < spec.low, seen.now),
     )
-    if marks.above_since_s is not None and seen.now - marks.above_since_s >= spec.high_for_s:
+    above_s, below_s = _age_s(marks.above_since_s, seen), _age_s(marks.below_since_s, seen)
+    if above_s is not None and above_s >= spec.high_for_s:
         nodes = seen.current + spec.step_up
-        text = f"load {load:.2f} above {spec.high:g} for {seen.now - marks.above_since_s:.0f} s"
-    elif marks.below_since_s is not None and seen.now - marks.below_since_s >= spec.low_for_s:
+        text = f"load {load:.2f} above {spec.high:g} for {above_s:.0f} s"
+    elif below_s is not None and below_s >= spec.low_for_s:
         nodes = seen.current - spec.step_down
-        text = f"load {load_now:.2f} below {spec.low:g} for {seen.now - marks.below_since_s:.0f} s"
+        text = f"load {load_now:.2f} below {spec.low:g} for {below_s:.0f} s"
     else:
         nodes, text = seen.current, "load between the marks"
-    return Proposal(Wish(nodes, nodes), text), marks
+    return Proposal(Wish(nodes, nodes), lambda: text), marks
 
 
 def target(spec: TargetSpec, seen: Situation) -> Proposal:
@@ -97,10 +100,14 @@ def target(spec: TargetSpec, seen: Situation) -> Proposal:
     share = _share(spec, seen)
     heading = _heading(seen)
     up, down = _nodes(heading / share), _nodes(heading * (1 + _spare(seen)) / share)
-    text = f"demand is {seen.level:.2f} nodes' worth"
-    if heading > 1.05 * seen.level:
-        text += f" and heading for {heading:.2f} in {seen.lead_s:.0f} s"
-    return Proposal(Wish(up, down), f"{text}; a node may be {share:.0%} full")
+
+    def reason() -> str:
+        text = f"demand is {seen.level:.2f} nodes' worth"
+        if heading > 1.05 * seen.level:
+            text += f" and heading for {heading:.2f} in {seen.lead_s:.0f} s"
+        return f"{text}; a node may be {share:.0%} full"
+
+    return Proposal(Wish(up, down), reason)
 
 
 def predictive(spec: PredictiveSpec, seen: Situation, past: Pattern) -> Proposal:
@@ -114,11 +121,14 @@ def predictive(spec: PredictiveSpec, seen: Situation, past: Pattern) -> Proposal
     seen_now = _climbing(seen)
     up = max(_nodes(seen_now / share), _nodes(soon / share))
     down = _nodes(max(later, seen_now) * (1 + _spare(seen) / 2) / share)
-    text = f"demand is {seen_now:.2f} nodes' worth"
-    if soon > seen_now:
-        text += f", and {soon:.2f} at this time of a day like this"
-    text += f"; a node may be {share:.0%} full"
-    return Proposal(Wish(up, max(up, down)), text, steady=True)
+
+    def reason() -> str:
+        text = f"demand is {seen_now:.2f} nodes' worth"
+        if soon > seen_now:
+            text += f", and {soon:.2f} at this time of a day like this"
+        return f"{text}; a node may be {share:.0%} full"
+
+    return Proposal(Wish(up, max(up, down)), reason, steady=True)
 
 
 def schedule(spec: ScheduleSpec, seen: Situation) -> Proposal:
@@ -131,17 +141,17 @@ def schedule(spec: ScheduleSpec, seen: Situation) -> Proposal:
     wish = Wish(max(highest.nodes, measured.wish.up), max(highest.nodes, measured.wish.down))
     if highest.nodes <= measured.wish.up:
         return Proposal(wish, measured.reason)
-    return Proposal(wish, f"floor of {highest.nodes} by {highest.cron!r}")
+    return Proposal(wish, lambda: f"floor of {highest.nodes} by {highest.cron!r}")
 
 
 def _fixed(goal: float, tolerance: float, seen: Situation) -> Proposal:
     """The rule of Kubernetes' HPA: nodes x load / target, unless that is within the tolerance."""
     load = seen.level / seen.current
-    text = f"load {load:.2f} on {seen.current}, target {goal:g}"
-    if abs(load / goal - 1) <= tolerance:
-        return Proposal(Wish(seen.current, seen.current), text)
-    nodes = _nodes(seen.level / goal)
-    return Proposal(Wish(nodes, nodes), text)
+    near = abs(load / goal - 1) <= tolerance
+    nodes = seen.current if near else _nodes(seen.level / goal)
+    return Proposal(
+        Wish(nodes, nodes), lambda: f"load {load:.2f} on {seen.current}, target {goal:g}"
+    )
 
 
 def _share(spec: TargetSpec, seen: Situation) -> float:
@@ -179,6 +189,11 @@ def _since(since_s: float | None, holds: bool, now: float) -> float | None:
     if not holds:
         return None
     return now if since_s is None else since_s
+
+
+def _age_s(since_s: float | None, seen: Situation) -> float | None:
+    """How long something has held."""
+    return None if since_s is None else seen.now - since_s
 
 
 def _holds(floor: Floor, seen: Situation) -> bool:

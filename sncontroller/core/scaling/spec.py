@@ -7,6 +7,7 @@ Owns names, bounds, defaults and what must hold between fields. What the fields 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -104,7 +105,7 @@ class Behavior(_Model):
     scale_up: Growth = Growth()
     scale_down: Shrinking = Shrinking()
 
-    @property
+    @cached_property
     def longest_window_s(self) -> float:
         """How far back wishes matter."""
         windows = (self.scale_up.stabilization_window_s, self.scale_down.stabilization_window_s)

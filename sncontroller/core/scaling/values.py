@@ -6,7 +6,8 @@ Owns the frozen values of the interface. What of them outlives a controller is `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from sncontroller.core.scaling.demand import Demand
 from sncontroller.core.scaling.limits import Change, PastWish
@@ -14,8 +15,7 @@ from sncontroller.core.scaling.pattern import Pattern
 from sncontroller.core.scaling.policies import Marks
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """A group as scaling sees it, at one moment."""
 
     loads: Mapping[int, float | None]
@@ -33,8 +33,7 @@ class Observation:
     """Whether every signal of the known loads is known; a load may be higher where one is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """How many nodes to have, the primary included, and why."""
 
     wanted: int
@@ -50,8 +49,7 @@ class Ceiling:
     serving: int
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """What the next decision needs from the past ones. Small and frozen."""
 
     wanted: int | None = None
@@ -59,7 +57,23 @@ class Memory:
     """Why ``wanted`` is what it is."""
     changes: tuple[Change, ...] = ()
     wishes: tuple[PastWish, ...] = ()
-    marks: Marks = field(default_factory=Marks)
+    marks: Marks = Marks()
     ceiling: Ceiling | None = None
-    demand: Demand = field(default_factory=Demand)
-    pattern: Pattern = field(default_factory=Pattern)
+    demand: Demand = Demand()
+    pattern: Pattern = Pattern()
+
+    def wishing(self, wishes: tuple[PastWish, ...], marks: Marks) -> Memory:
+        """The memory with other wishes and marks.
+
+        As ``_replace`` does, in half the time; every decision makes one.
+        """
+        return Memory(
+            self.wanted,
+            self.reason,
+            self.changes,
+            wishes,
+            marks,
+            self.ceiling,
+            self.demand,
+            self.pattern,
+        )
