@@ -82,7 +82,7 @@ def test_detach_asks_for_the_configuration(world: World, tmp_path: Path) -> None
     code, _, err = cli(world, "detach", BRIDGE)
     assert (code, err) == (
         1,
-        "sncontroller: br0 answers ARP for the address of group number 161 (arp: switch); "
+        "sncontroller: br0 answers for the address of group number 161 (arp: switch); "
         "give --config FILE to keep it reachable, or --purge to give it up\n",
     )
     assert cli(world, "detach", BRIDGE, "--config", str(file))[0] == 0

@@ -17,6 +17,8 @@ from sncontroller.lab.namespaces import namespaces
 from sncontroller.lab.net import isolate
 from tests.lab.failover_lab import ADDRESS, BRIDGE, PRIMARY, PROBES_FROM, running, visits
 
+pytestmark = pytest.mark.alone
+
 TO = {"address": ADDRESS, "port": 80}
 ALL = (PRIMARY, "web-2", "web-3")
 FAST = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 0.1, "fall": 3}

@@ -21,20 +21,12 @@ from sncontroller.core.load import CapacitySpec
 from sncontroller.core.model import PrimarySpec
 from sncontroller.core.plan import Older
 from sncontroller.core.scaling import ManualSpec
-from sncontroller.core.straight import GONE_AFTER_S
 from tests.unit.world import World, configured, up
 
 
 def serving(world: World) -> list[int]:
     """The indexes of the nodes that take flows."""
     return [int(node.index) for node in world.group.serving]
-
-
-def leaving(world: World) -> set[int]:
-    """The draining nodes that keep their slots until no SYN goes straight to them any more."""
-    if world.now >= world.group.straight_s + GONE_AFTER_S and not world.group.straight:
-        return set()
-    return {index for index, state in world.states().items() if state is State.DRAINING}
 
 
 def test_the_primary_serves_as_soon_as_its_port_is_there() -> None:
@@ -560,7 +552,7 @@ def test_whatever_happens_the_switch_has_what_the_state_wants(actions: list[tupl
     for action in actions:
         perform(world, action)
         assert world.consistent()
-        assert world.owners() <= set(serving(world)) | leaving(world)
+        assert world.owners() <= set(serving(world)) | world.leaving()
         assert len(world.group.slots) in (0, 256)
         assert len(serving(world)) == 0 or world.group.slots
 

@@ -319,7 +319,7 @@ def test_whatever_happens_to_a_group_with_a_pool(actions: list[tuple], warm: int
     for action in actions:
         perform(world, action)
         assert world.consistent()
-        assert world.owners() <= set(serving(world))
+        assert world.owners() <= set(serving(world)) | world.leaving()
         assert not world.group.serving or world.group.slots
         if len(world.group.serving) < world.group.wanted:
             assert not world.group.standby

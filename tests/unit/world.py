@@ -22,6 +22,7 @@ from sncontroller.core.lifecycle import State
 from sncontroller.core.model import Config
 from sncontroller.core.plan import desired
 from sncontroller.core.rotation import _view
+from sncontroller.core.straight import GONE_AFTER_S
 
 BASE = """
 groups:
@@ -128,6 +129,12 @@ class World:
     def owners(self) -> frozenset[int]:
         """The nodes that own slots."""
         return frozenset(self.group.slots)
+
+    def leaving(self) -> set[int]:
+        """The draining nodes that keep slots until no SYN goes straight to them any more."""
+        if self.now >= self.group.straight_s + GONE_AFTER_S and not self.group.straight:
+            return set()
+        return {index for index, state in self.states().items() if state is State.DRAINING}
 
     def kinds(self) -> list[ev.Kind]:
         """What was logged, by kind."""
