@@ -126,8 +126,8 @@ class Learn:
     """Write a flow entry that sends the rest of this connection the same way (NXAST_LEARN2).
 
     The new entry matches ``eth_type`` and ``ip_proto`` and takes the ``copied`` fields' values from
-    the packet at hand; its action loads ``load`` into ``reg0``. The action's own ``limit`` is not
-    used: Open vSwitch counts all entries of the cookie for it at each new one.
+    the packet at hand; its action loads ``load`` into ``reg0``. ``limit`` bounds how many entries
+    of this cookie the table may hold; over it, nothing is learned and the packet goes on.
     """
 
     table: int
@@ -135,6 +135,7 @@ class Learn:
     cookie: int
     idle_timeout_s: int
     fin_idle_timeout_s: int
+    limit: int
     eth_type: int
     ip_proto: int
     copied: tuple[str, ...]

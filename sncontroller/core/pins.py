@@ -1,7 +1,7 @@
 """How many pins a node may have (``learn``).
 
-Owns the limit. The switch's own (``limit=`` of the ``learn`` action) counts all of a node's pins at
-each new one; the polls count them anyway.
+Owns the limit. The switch's own (``limit=`` of the ``learn`` action) lies beyond it: a connection
+that finds it reached would be taken for one older than us, and the primary would reset it.
 """
 
 from __future__ import annotations

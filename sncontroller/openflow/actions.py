@@ -160,7 +160,7 @@ def _learn(action: e.Learn) -> bytes:
         action.table,
         action.fin_idle_timeout_s,
         0,
-        0,
+        action.limit,
         0,
         0,
     )
@@ -293,7 +293,7 @@ def _read_learn(body: bytes) -> e.Action:
     (idle, hard, priority, cookie, flags, table, fin_idle, fin_hard, limit, result, zero) = (
         _LEARN.unpack_from(body)
     )
-    _require(not any((hard, flags, fin_hard, limit, result, zero)))
+    _require(not any((hard, flags, fin_hard, result, zero)))
     eth_type, ip_proto, *copied, load = _read_specs(body[_LEARN.size :])
     _require(
         eth_type.into == _ETH_TYPE,
@@ -309,6 +309,7 @@ def _read_learn(body: bytes) -> e.Action:
         cookie=cookie,
         idle_timeout_s=idle,
         fin_idle_timeout_s=fin_idle,
+        limit=limit,
         eth_type=eth_type.immediate(),
         ip_proto=ip_proto.immediate(),
         copied=tuple(ACTION_FIELD_NAMES[spec.into] for spec in copied),

@@ -72,6 +72,7 @@ learns = st.builds(
     cookie=u64,
     idle_timeout_s=u16,
     fin_idle_timeout_s=u16,
+    limit=u32,
     eth_type=u16,
     ip_proto=u8,
     copied=st.lists(st.sampled_from(sorted(ACTION_FIELDS)), max_size=6).map(tuple),

@@ -73,6 +73,7 @@ def everything(zone: Zone = ZONE) -> e.Table:
         cookie=cookie(Kind.PIN, zone, 2),
         idle_timeout_s=60,
         fin_idle_timeout_s=5,
+        limit=1000,
         eth_type=0x0800,
         ip_proto=6,
         copied=("NXM_NX_REG1", "NXM_OF_IP_SRC", "NXM_OF_IP_DST", "NXM_OF_TCP_SRC"),

@@ -25,6 +25,7 @@ LEARN = e.Learn(
     cookie=0x534E000600A10002,
     idle_timeout_s=60,
     fin_idle_timeout_s=5,
+    limit=1000,
     eth_type=0x0800,
     ip_proto=6,
     copied=("NXM_NX_REG1", "NXM_OF_IP_SRC"),
@@ -73,12 +74,12 @@ def test_matches(where: e.Match, text: str) -> None:
         (
             (LEARN,),
             "learn(table=202,idle_timeout=60,fin_idle_timeout=5,priority=100,"
-            "cookie=0x534e000600a10002,eth_type=0x800,nw_proto=6,"
+            "cookie=0x534e000600a10002,limit=1000,eth_type=0x800,nw_proto=6,"
             "NXM_NX_REG1[],NXM_OF_IP_SRC[],load:0xa1002->NXM_NX_REG0[])",
         ),
         (
             (replace(LEARN, idle_timeout_s=0, fin_idle_timeout_s=0),),
-            "learn(table=202,priority=100,cookie=0x534e000600a10002,eth_type=0x800,"
+            "learn(table=202,priority=100,cookie=0x534e000600a10002,limit=1000,eth_type=0x800,"
             "nw_proto=6,NXM_NX_REG1[],NXM_OF_IP_SRC[],load:0xa1002->NXM_NX_REG0[])",
         ),
     ],
