@@ -211,6 +211,7 @@ def _valid_learns() -> st.SearchStrategy[e.Learn]:
         cookie=st.integers(1, 2**64 - 1),
         idle_timeout_s=u16,
         fin_idle_timeout_s=u16,
+        limit=st.integers(1, 2**32 - 1),
         eth_type=st.just(0x0800),
         ip_proto=st.just(6),
         copied=st.lists(st.sampled_from(copied), max_size=5, unique=True).map(tuple),
