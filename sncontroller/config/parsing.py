@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sncontroller.config import checks, text, wording
+from sncontroller.config import rules, text, wording
 from sncontroller.config.problems import ConfigError, Problem
 from sncontroller.config.text import Document, Key
 from sncontroller.config.wording import Found
@@ -65,7 +65,7 @@ class _Reader:
         head = {key: value for key, value in raw.items() if key != "groups"}
         config = self._model(Config, head, ())
         groups = self._groups(raw)
-        self.found += checks.contradictions(groups)
+        self.found += rules.contradictions(groups)
         return None if config is None else config.model_copy(update={"groups": groups})
 
     def _groups(self, raw: dict[Any, Any]) -> tuple[GroupSpec, ...]:

@@ -76,6 +76,15 @@ class PortRange(Spec):
         one = {"type": "integer", "minimum": 1, "maximum": 65535}
         return {"anyOf": [one, {"type": "string", "pattern": r"^[0-9]+(\s*-\s*[0-9]+)?$"}]}
 
+    def __str__(self) -> str:
+        if (self.first, self.last) == (1, 65535):
+            return "all ports"
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+    def overlaps(self, other: PortRange) -> bool:
+        """Whether a port is in both."""
+        return self.first <= other.last and other.first <= self.last
+
     def masks(self) -> Iterator[tuple[int, int]]:
         """The fewest ``(value, mask)`` pairs that cover exactly this range."""
         at = self.first

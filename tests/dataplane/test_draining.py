@@ -21,6 +21,7 @@ def test_flows_of_a_draining_node_stay_to_their_end(world: World, pinning: str) 
     client.do("open", address=ADDRESS, port=80, count=60)
     before = client.do("udp_open", address=ADDRESS, port=80, count=60)
     world.install(spec, draining={2})
+    world.revalidated()
     burst = client.do("burst", address=ADDRESS, port=80, total=200)
     assert set(burst["nodes"]) == {"web-1", "web-3"}
     assert burst["made"] == 200
@@ -47,6 +48,7 @@ def test_a_syn_on_an_old_pin_goes_elsewhere(world: World, pinning: str) -> None:
         client.do("open", address=ADDRESS, port=80, source_port=port)
     client.do("vanish")
     world.install(spec, (1, 3) * 128, draining={2})
+    world.revalidated()
     for port in SOURCE_PORTS:
         assert client.do("open", address=ADDRESS, port=80, source_port=port)["failed"] == 0
     seen = client.do("check")

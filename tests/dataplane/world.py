@@ -267,6 +267,11 @@ class World:
         self.installed = table
         return table
 
+    def revalidated(self) -> None:
+        """Wait until no datapath flow stems from an older table; one sweep may be under way."""
+        for _ in range(2):
+            self.ovs.appctl("revalidator/wait")
+
     def dump(self, *, pins: bool = False) -> tuple[str, ...]:
         """Our entries as the switch has them, sorted; without the ones that were learned."""
         return dump(self.ovs, BRIDGE, pins=pins)

@@ -1,15 +1,15 @@
-"""What must hold between the sections of a group and between groups.
+"""What must hold between the sections of one group.
 
-Owns the rules that no single section can know. Each rule is a function of typed values that yields
-what is wrong and what to do; none of them looks at a switch.
+Each rule is a function of a typed value that yields what is wrong, by path below the group, and what
+to do; none of them looks at a switch.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
+from typing import Final
 
 from sncontroller.config.text import Key
 from sncontroller.config.wording import Found
@@ -17,48 +17,11 @@ from sncontroller.core.balance import EXACT, BalanceKind
 from sncontroller.core.family import IPV6, family_of
 from sncontroller.core.health_spec import Kind as Probe
 from sncontroller.core.health_spec import Via
-from sncontroller.core.layout import MAX_ZONE
-from sncontroller.core.model import GroupSpec, PortRange
+from sncontroller.core.model import GroupSpec
 from sncontroller.core.scaling import Policy
 
 _PROBES_OF_A_PORT = (Probe.TCP, Probe.UDP, Probe.HTTP)
 _OUR_MACS = "02:53:"
-
-
-def contradictions(groups: Iterable[GroupSpec]) -> tuple[Found, ...]:
-    """Everything in these groups that contradicts itself, by path below the file's root."""
-    everyone = tuple(groups)
-    alone = (found for spec in everyone for rule in _ALONE for found in _under(spec, rule(spec)))
-    between = (
-        found
-        for rule, shared in _BETWEEN
-        for first, second in _pairs(everyone, shared)
-        for found in _under(second, rule(first, second))
-    )
-    return (*alone, *between, *_probes_from_addresses(everyone))
-
-
-def _pairs(
-    groups: tuple[GroupSpec, ...], shared: Callable[[GroupSpec], Iterable[Hashable]]
-) -> Iterator[tuple[GroupSpec, GroupSpec]]:
-    """The pairs that have something in common, in the order of the file, each once.
-
-    Most groups of a large file have nothing: comparing each with each took seconds.
-    """
-    holders: dict[Hashable, list[int]] = defaultdict(list)
-    for nth, spec in enumerate(groups):
-        for value in shared(spec):
-            holders[value].append(nth)
-    pairs = {pair for nths in holders.values() for pair in combinations(nths, 2)}
-    return ((groups[first], groups[second]) for first, second in sorted(pairs))
-
-
-def _under(spec: GroupSpec, found: Iterable[Found]) -> Iterator[Found]:
-    for keys, message in found:
-        yield ("groups", spec.name, *keys), message
-
-
-# One group --------------------------------------------------------------------------------------
 
 
 def _needs_hypervisor(spec: GroupSpec) -> Iterator[Found]:
@@ -114,8 +77,8 @@ def _countable_capacity(spec: GroupSpec) -> Iterator[Found]:
 
 def _distinct_ports(spec: GroupSpec) -> Iterator[Found]:
     for first, second in combinations(spec.match.ports, 2):
-        if _overlap(first, second):
-            yield ("match", "ports"), f"{_text(first)} and {_text(second)} overlap; merge them"
+        if first.overlaps(second):
+            yield ("match", "ports"), f"{first} and {second} overlap; merge them"
 
 
 def _distinct_ingress(spec: GroupSpec) -> Iterator[Found]:
@@ -250,7 +213,7 @@ def _url_port(url: str) -> int:
     return int(port[1]) if port else {"http": 80, "https": 443}[scheme]
 
 
-_ALONE = (
+ALONE: Final[tuple[Callable[[GroupSpec], Iterator[Found]], ...]] = (
     _needs_hypervisor,
     _needs_capacity,
     _room_for_warm_nodes,
@@ -268,148 +231,4 @@ _ALONE = (
     _measurable_latency,
     _asked_beside_the_group,
 )
-
-
-# Two groups -------------------------------------------------------------------------------------
-
-
-def _distinct_numbers(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
-    if first.zone == second.zone:
-        keys: tuple[Key, ...] = () if second.id is None else ("id",)
-        yield (
-            keys,
-            f"has the number {second.zone} on the switch, as group '{first.name}' has; give one of "
-            f"them another, as in id: {second.zone % MAX_ZONE + 1}",
-        )
-
-
-def _distinct_traffic(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
-    if _same_traffic(first, second) and not _told_apart(first, second):
-        yield (
-            ("match",),
-            f"overlaps with group '{first.name}': both take {_traffic(first, second)}; give them "
-            "different ports, or tell them apart by match.ingress or match.vlan",
-        )
-    elif _same_traffic(first, second) and _same_primary(first, second):
-        yield (
-            ("primary",),
-            f"is also the primary of group '{first.name}', with {_traffic(first, second)} in both: "
-            "its replies could belong to either; make it one group",
-        )
-
-
-def _one_arp_answer(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
-    same = _same_bridge(first, second) and first.match.address == second.match.address
-    if same and "switch" in (first.arp, second.arp):
-        yield (
-            ("match", "address"),
-            f"{second.address} is also the address of group '{first.name}', and the switch can "
-            "answer for only one of them; use one group, another address, or arp: primary",
-        )
-
-
-def _one_probe_per_primary(first: GroupSpec, second: GroupSpec) -> Iterator[Found]:
-    if not (_same_bridge(first, second) and _same_primary(first, second)):
-        return
-    source = second.health.source
-    if source is not None and first.health.source == source:
-        yield (
-            ("health", "source"),
-            f"probes the same primary as group '{first.name}' from {source} too, so that nobody "
-            "could tell whose answer comes back; give each group a source of its own",
-        )
-
-
-def _number(spec: GroupSpec) -> Iterable[Hashable]:
-    return (spec.zone,)
-
-
-def _address(spec: GroupSpec) -> Iterable[Hashable]:
-    return (spec.match.address,)
-
-
-def _probed(spec: GroupSpec) -> Iterable[Hashable]:
-    """The primary as either of its names, with whom it is asked by."""
-    source = spec.health.source
-    return {(name, source) for name in (spec.primary.port, spec.primary.mac) if name is not None}
-
-
-_BETWEEN = (
-    (_distinct_numbers, _number),
-    (_distinct_traffic, _address),
-    (_one_arp_answer, _address),
-    (_one_probe_per_primary, _probed),
-)
-"""Rules, and what two groups have in common that can break them."""
-
-
-def _probes_from_addresses(groups: tuple[GroupSpec, ...]) -> Iterator[Found]:
-    """A probe's source must be nobody's address."""
-    taken = {spec.match.address: f"the address of group '{spec.name}'" for spec in groups}
-    taken |= {
-        spec.primary.address: f"the primary's address in group '{spec.name}'"
-        for spec in groups
-        if spec.primary.address is not None
-    }
-    for spec in groups:
-        source = spec.health.source
-        if source in taken:
-            message = f"{source} is {taken[source]}; probes need one of their own"
-            yield ("groups", spec.name, "health", "source"), message
-
-
-def _same_bridge(first: GroupSpec, second: GroupSpec) -> bool:
-    """Whether they may be on one bridge; a group that names none may be on any."""
-    return first.bridge is None or second.bridge is None or first.bridge == second.bridge
-
-
-def _same_primary(first: GroupSpec, second: GroupSpec) -> bool:
-    one, other = first.primary, second.primary
-    by_port = one.port is not None and one.port == other.port
-    return by_port or (one.mac is not None and one.mac == other.mac)
-
-
-def _same_traffic(first: GroupSpec, second: GroupSpec) -> bool:
-    """Whether an address, a protocol and a port on one bridge belong to both."""
-    one, other = first.match, second.match
-    return (
-        _same_bridge(first, second)
-        and one.address == other.address
-        and bool(set(one.protocol) & set(other.protocol))
-        and _common_ports(first, second) is not None
-    )
-
-
-def _told_apart(first: GroupSpec, second: GroupSpec) -> bool:
-    """Whether VLAN or ingress ports keep the groups' packets apart."""
-    one, other = first.match, second.match
-    by_vlan = one.vlan is not None and other.vlan is not None and one.vlan != other.vlan
-    named = bool(one.ingress) and bool(other.ingress)
-    return by_vlan or (named and not set(one.ingress) & set(other.ingress))
-
-
-def _common_ports(first: GroupSpec, second: GroupSpec) -> str | None:
-    """Ports that both take, in words."""
-    everything = (PortRange(first=1, last=65535),)
-    ours, theirs = first.match.ports or everything, second.match.ports or everything
-    for one in ours:
-        for other in theirs:
-            if _overlap(one, other):
-                both = {"first": max(one.first, other.first), "last": min(one.last, other.last)}
-                return _text(PortRange(**both))
-    return None
-
-
-def _traffic(first: GroupSpec, second: GroupSpec) -> str:
-    protocols = "/".join(p for p in first.match.protocol if p in second.match.protocol)
-    return f"{protocols} {first.address} {_common_ports(first, second)}"
-
-
-def _overlap(first: PortRange, second: PortRange) -> bool:
-    return first.first <= second.last and second.first <= first.last
-
-
-def _text(ports: PortRange) -> str:
-    if (ports.first, ports.last) == (1, 65535):
-        return "all ports"
-    return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
+"""Every rule of a single group."""
