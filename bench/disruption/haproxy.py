@@ -63,7 +63,11 @@ class Haproxy(Contender):
         before = self._workers()
         self._write(nodes)
         os.kill(self.process.pid, signal.SIGUSR2)
-        until(lambda: self._workers() - before, "HAProxy did not reload")
+        until(lambda: self._workers() - before, self._not_reloaded)
+
+    def _not_reloaded(self) -> str:
+        said = self.log.read_text().strip().splitlines()[-1:]
+        return f"HAProxy did not reload; it ended with {self.process.poll()} and said {said}"
 
     def _start(self, host: Host) -> None:
         self.log = self.directory / "haproxy.log"
