@@ -135,6 +135,7 @@ class _Rig:
             "queue_bound": during["bound"],
             "dropped": during["dropped"] - before["dropped"],
             "polls": len(polls),
+            "partial_polls": during["partial_polls"],
             "polls_due": sent["took_s"] / POLL_INTERVAL_S,
             "longest_gap_s": max(gaps, default=seconds),
             "slowest_poll_s": max(took, default=None),

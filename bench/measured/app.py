@@ -33,6 +33,7 @@ from sncontroller.core.events import (
     Event,
     HypervisorResult,
     ListNodes,
+    NodeCounters,
     Polled,
     StartNode,
     StopNode,
@@ -139,6 +140,8 @@ class MeasuredController(SNController):
         self.asked = self.confirmed = self.pins = 0
         self.waiting: dict[tuple[Zone, int], Callable[[float], None]] = {}
         self.polls: dict[float, float] = {}
+        self.partial: set[float] = set()
+        """Rounds of statistics that had to end without all answers."""
         self.longest_inbox = 0
         self.longest_stall_s = 0.0
         began = time.monotonic()
@@ -163,8 +166,10 @@ class MeasuredController(SNController):
                 self.confirmed_s = now
                 if (zone, version) in self.waiting:
                     self.waiting.pop((zone, version))(now)
-            case Polled(at_s=at_s):
+            case Polled(at_s=at_s, nodes=nodes):
                 self.polls[at_s] = time.time()
+                if any(_is_partial(counters) for counters in nodes.values()):
+                    self.partial.add(at_s)
             case SwitchUp():
                 self.up_s = now
             case _:
@@ -240,6 +245,7 @@ class MeasuredController(SNController):
         CountedChange.operations = 0
         self.longest_stall_s = 0.0
         self.polls.clear()
+        self.partial.clear()
         self.longest_inbox = self.pins = 0
         return {}
 
@@ -299,6 +305,7 @@ class MeasuredController(SNController):
             "dropped": self._new_flows.dropped,
             "errors": self.handler_errors,
             "polls": sorted(self.polls.items()),
+            "partial_polls": len(self.partial),
             "cpu_s": _cpu_s(),
             "now_s": time.time(),
         }
@@ -331,6 +338,12 @@ class Samples:
             "itself": {name: n / total for name, n in self.itself.most_common(15)},
             "within": {name: n / total for name, n in self.within.most_common(25)},
         }
+
+
+def _is_partial(counters: NodeCounters) -> bool:
+    """Whether the switch had not said everything about a node when the round ended."""
+    said = (counters.new_flows, counters.packets, counters.reply_packets, counters.active_flows)
+    return None in said
 
 
 def _cpu_s() -> float:
