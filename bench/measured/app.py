@@ -33,7 +33,6 @@ from sncontroller.core.events import (
     Event,
     HypervisorResult,
     ListNodes,
-    NodeCounters,
     Polled,
     StartNode,
     StopNode,
@@ -46,6 +45,7 @@ from sncontroller.core.model import Config, HypervisorSpec
 from sncontroller.openflow import switch as switch_module
 from sncontroller.openflow.admission import MOST_WAITING
 from sncontroller.openflow.bundle import Change
+from sncontroller.openflow.polls import Round
 from sncontroller.openflow.switch import Switch
 
 SOCKET = "SNCONTROLLER_BENCH_SOCKET"
@@ -108,8 +108,20 @@ class CountedChange(Change):
         super().__init__(wire, operations, finish)
 
 
+class CountedRound(Round):
+    """Counts rounds of statistics that had to end without all answers."""
+
+    partial: int = 0
+
+    def close(self) -> None:
+        """End it, as the product does."""
+        CountedRound.partial += not self.complete
+        super().close()
+
+
 sncontroller.app.Switch = TimedSwitch  # type: ignore[attr-defined]  # what the application makes
 switch_module.Change = CountedChange  # type: ignore[attr-defined]  # and what a switch makes
+switch_module.Round = CountedRound  # type: ignore[attr-defined]
 _load_or_exit = sncontroller.app.load_or_exit
 
 
@@ -140,8 +152,6 @@ class MeasuredController(SNController):
         self.asked = self.confirmed = self.pins = 0
         self.waiting: dict[tuple[Zone, int], Callable[[float], None]] = {}
         self.polls: dict[float, float] = {}
-        self.partial: set[float] = set()
-        """Rounds of statistics that had to end without all answers."""
         self.longest_inbox = 0
         self.longest_stall_s = 0.0
         began = time.monotonic()
@@ -166,10 +176,8 @@ class MeasuredController(SNController):
                 self.confirmed_s = now
                 if (zone, version) in self.waiting:
                     self.waiting.pop((zone, version))(now)
-            case Polled(at_s=at_s, nodes=nodes):
+            case Polled(at_s=at_s):
                 self.polls[at_s] = time.time()
-                if any(_is_partial(counters) for counters in nodes.values()):
-                    self.partial.add(at_s)
             case SwitchUp():
                 self.up_s = now
             case _:
@@ -245,7 +253,7 @@ class MeasuredController(SNController):
         CountedChange.operations = 0
         self.longest_stall_s = 0.0
         self.polls.clear()
-        self.partial.clear()
+        CountedRound.partial = 0
         self.longest_inbox = self.pins = 0
         return {}
 
@@ -305,7 +313,10 @@ class MeasuredController(SNController):
             "dropped": self._new_flows.dropped,
             "errors": self.handler_errors,
             "polls": sorted(self.polls.items()),
-            "partial_polls": len(self.partial),
+            "partial_polls": CountedRound.partial,
+            "falls": sum(
+                n.health.falls for g in self.controller.groups.values() for n in g.nodes.values()
+            ),
             "cpu_s": _cpu_s(),
             "now_s": time.time(),
         }
@@ -338,12 +349,6 @@ class Samples:
             "itself": {name: n / total for name, n in self.itself.most_common(15)},
             "within": {name: n / total for name, n in self.within.most_common(25)},
         }
-
-
-def _is_partial(counters: NodeCounters) -> bool:
-    """Whether the switch had not said everything about a node when the round ended."""
-    said = (counters.new_flows, counters.packets, counters.reply_packets, counters.active_flows)
-    return None in said
 
 
 def _cpu_s() -> float:
