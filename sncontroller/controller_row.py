@@ -18,9 +18,10 @@ from typing import Final, Self
 
 from sncontroller.errors import OperatorError
 
-PER_S: Final = 2000
-"""What the controller sets up with half a core to spare (docs/performance-control-plane.md)."""
-LEAST_PER_S, LEAST_BURST = 100, 25
+PER_S: Final = 1000
+"""What the controller sets up in the middle of a storm and has time for statistics besides: more is
+read later than it comes (docs/performance-control-plane.md)."""
+LEAST_PER_S: Final = 100
 """What Open vSwitch takes (ovs-vswitchd.conf.db(5))."""
 _LOOPBACK: Final = ("tcp:127.", "ssl:127.", "tcp:[::1]", "ssl:[::1]", "unix:")
 
@@ -47,7 +48,7 @@ class PacketIns:
                 f"{per_s} packet-ins per second are less than Open vSwitch can limit; "
                 f"at least {LEAST_PER_S}, or 0 for no limit"
             )
-        return cls(per_s, max(LEAST_BURST, per_s // 2))
+        return cls(per_s, per_s // 2)
 
     @property
     def columns(self) -> tuple[str, str]:

@@ -70,7 +70,7 @@ def test_less_than_open_vswitch_takes() -> None:
     """Its least is 100 per second, and a burst of 25."""
     with pytest.raises(OperatorError, match=r"^99 packet-ins per second are less than"):
         PacketIns.limited(99)
-    assert PacketIns.limited(100).burst == 50
+    assert PacketIns.limited(100) == PacketIns(100, 50)
 
 
 def test_a_row_set_by_hand_gets_it_and_is_put_back(world: World, bridge: Bridge) -> None:
