@@ -18,9 +18,9 @@ from typing import Final, Self
 
 from sncontroller.errors import OperatorError
 
-PER_S: Final = 1000
-"""What the controller sets up in the middle of a storm and has time for statistics besides: more is
-read later than it comes (docs/performance-control-plane.md)."""
+PER_S: Final = 1500
+"""What the controller sets up in the middle of a storm and has time for statistics besides: of 2,000
+some are read later than they come (docs/performance-control-plane.md)."""
 LEAST_PER_S: Final = 100
 """What Open vSwitch takes (ovs-vswitchd.conf.db(5))."""
 _LOOPBACK: Final = ("tcp:127.", "ssl:127.", "tcp:[::1]", "ssl:[::1]", "unix:")
@@ -39,7 +39,7 @@ class PacketIns:
     def limited(cls, per_s: int) -> Self:
         """At most ``per_s``, or no limit for 0. Raises ``OperatorError``.
 
-        What waits, waits for half a second at most: a client sends its SYN again after one.
+        What waits, waits for a third of a second at most: a client sends its SYN again after one.
         """
         if per_s == 0:
             return cls()
@@ -48,7 +48,7 @@ class PacketIns:
                 f"{per_s} packet-ins per second are less than Open vSwitch can limit; "
                 f"at least {LEAST_PER_S}, or 0 for no limit"
             )
-        return cls(per_s, per_s // 2)
+        return cls(per_s, per_s // 3)
 
     @property
     def columns(self) -> tuple[str, str]:

@@ -64,7 +64,7 @@ def diff(
     metavar="PER_S",
     type=click.IntRange(min=0),
     help="How many packets per second the switch may hand to the controller; at least 100, or 0 "
-    "for no limit. [default: what the bridge has, else 1000]",
+    "for no limit. [default: what the bridge has, else 1500]",
 )
 @shell.of_switch
 @shell.as_json

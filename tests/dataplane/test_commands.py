@@ -43,7 +43,7 @@ def test_the_commands(world: World, tmp_path: Path) -> None:
     code, out, err = cli(world, "attach", BRIDGE, "--controller", NOBODY)
     assert (code, err) == (0, "")
     assert out == (
-        f"br0: controller {NOBODY} set, fail_mode secure, at most 1000 packet-ins per second, "
+        f"br0: controller {NOBODY} set, fail_mode secure, at most 1500 packet-ins per second, "
         "1 flow as before\n"
     )
     again = f"br0 has the controller {NOBODY} already"

@@ -51,16 +51,16 @@ def set_by_hand(world: World, *columns: str) -> None:
 def test_attach_limits_and_keeps_what_it_was_told(bridge: Bridge) -> None:
     """The usual limit; another stays until the next one is given; 0 is none."""
     attach(bridge, NOBODY)
-    assert limits(bridge) == [DEFAULT] == [PacketIns(PER_S, PER_S // 2)]
+    assert limits(bridge) == [DEFAULT] == [PacketIns(PER_S, PER_S // 3)]
 
     told = attach(bridge, NOBODY, PacketIns.limited(500))
     assert (told.changed, told.away_s) == (True, 0)
     assert told.message.endswith("; now at most 500 packet-ins per second")
     assert not attach(bridge, NOBODY).changed
-    assert limits(bridge) == [PacketIns(500, 250)]
+    assert limits(bridge) == [PacketIns(500, 166)]
 
     attach(bridge, "tcp:127.0.0.1:16654")
-    assert limits(bridge) == [PacketIns(500, 250)]
+    assert limits(bridge) == [PacketIns(500, 166)]
     attach(bridge, "tcp:127.0.0.1:16654", PacketIns.limited(0))
     assert limits(bridge) == [PacketIns()]
     detach(bridge)
@@ -70,7 +70,7 @@ def test_less_than_open_vswitch_takes() -> None:
     """Its least is 100 per second, and a burst of 25."""
     with pytest.raises(OperatorError, match=r"^99 packet-ins per second are less than"):
         PacketIns.limited(99)
-    assert PacketIns.limited(100) == PacketIns(100, 50)
+    assert PacketIns.limited(100) == PacketIns(100, 33)
 
 
 def test_a_row_set_by_hand_gets_it_and_is_put_back(world: World, bridge: Bridge) -> None:
@@ -96,7 +96,7 @@ def test_a_limit_set_by_hand_is_kept(world: World, bridge: Bridge) -> None:
 
     attach(bridge, NOBODY, PacketIns.limited(500))
     attach(bridge, NOBODY, PacketIns.limited(600))
-    assert limits(bridge) == [PacketIns(600, 300)]
+    assert limits(bridge) == [PacketIns(600, 200)]
     detach(bridge)
     assert limits(bridge) == [PacketIns(700)]
 
@@ -200,5 +200,5 @@ def test_one_ports_storm_does_not_push_out_anothers_packets(bridge: Bridge) -> N
 
         assert unlimited == {CLIENT_PORT: 400}
         assert limited[NODE_PORT] == 10
-        assert 50 <= limited[CLIENT_PORT] <= 50 + 50 + 100 * took_s
+        assert 33 <= limited[CLIENT_PORT] <= 33 + 33 + 100 * took_s
         detach(bridge)
