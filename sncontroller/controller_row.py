@@ -19,8 +19,8 @@ from typing import Final, Self
 from sncontroller.errors import OperatorError
 
 PER_S: Final = 1500
-"""What the controller sets up in the middle of a storm and has time for statistics besides: of 2,000
-some are read later than they come (docs/performance-control-plane.md)."""
+"""What the controller sets up in the middle of a storm and has time for statistics besides; 2,000
+are read later than they come (docs/performance-control-plane.md)."""
 LEAST_PER_S: Final = 100
 """What Open vSwitch takes (ovs-vswitchd.conf.db(5))."""
 _LOOPBACK: Final = ("tcp:127.", "ssl:127.", "tcp:[::1]", "ssl:[::1]", "unix:")
