@@ -1,4 +1,4 @@
-"""``python syns.py INTERFACE ADDRESS MAC COUNT RATE_PER_S [WITHIN_S]``: SYNs of many flows.
+"""``python syns.py INTERFACE ADDRESS MAC COUNT RATE_PER_S [WITHIN_S [FIRST]]``: many flows' SYNs.
 
 A process of its own that runs in the client's namespace and writes frames to its interface. Flow
 number n comes from ``10.64.0.0`` and an address and a port that follow from n; nobody answers, so
@@ -28,15 +28,18 @@ def flow(number: int) -> tuple[str, int]:
     return socket.inet_ntoa(struct.pack("!I", _source(number))), FIRST_PORT + number % PORTS
 
 
-def frames(here: bytes, address: str, mac: str, count: int) -> Iterator[bytes]:
-    """A SYN from the hardware address ``here`` to port 80 of the address for each flow."""
+def frames(here: bytes, address: str, mac: str, count: int, first: int = 0) -> Iterator[bytes]:
+    """A SYN from the hardware address ``here`` to port 80 of the address for each flow.
+
+    ``first`` is the first flow's number: others than before are new flows.
+    """
     ethernet = bytes.fromhex(mac.replace(":", "")) + here + b"\x08\x00"
     to = socket.inet_aton(address)
     ip_fixed = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 64, 6, 0)
     tcp_fixed = struct.pack("!HIIBBHHH", 80, 1, 0, 0x50, 0x02, 64240, 0, 0)
     ip_base = _words(ip_fixed) + _words(to)
     tcp_base = _words(to) + 6 + 20 + _words(tcp_fixed)
-    for number in range(count):
+    for number in range(first, first + count):
         source, port = _source(number), FIRST_PORT + number % PORTS
         halves = (source >> 16) + (source & 0xFFFF)
         yield b"".join(
@@ -67,7 +70,13 @@ def _checksum(total: int) -> int:
 
 
 def main(
-    interface: str, address: str, mac: str, count: int, rate_per_s: float, within_s: float
+    interface: str,
+    address: str,
+    mac: str,
+    count: int,
+    rate_per_s: float,
+    within_s: float = math.inf,
+    first: int = 0,
 ) -> None:
     """Write the frames, not faster than the rate, and say how many that were."""
     sent = 0
@@ -75,7 +84,7 @@ def main(
         out.bind((interface, 0))
         here: bytes = out.getsockname()[4]
         began = time.monotonic()
-        for frame in frames(here, address, mac, count):
+        for frame in frames(here, address, mac, count, first):
             if sent % CHUNK == 0:
                 time.sleep(max(0.0, began + sent / rate_per_s - time.monotonic()))
                 if time.monotonic() - began > within_s:
@@ -86,5 +95,6 @@ def main(
 
 
 if __name__ == "__main__":
-    _interface, _address, _mac, _count, _rate, *_within = sys.argv[1:]
-    main(_interface, _address, _mac, int(_count), float(_rate), float(*_within or (math.inf,)))
+    _interface, _address, _mac, _count, _rate, *_rest = sys.argv[1:]
+    _bounds = (kind(text) for kind, text in zip((float, int), _rest, strict=False))
+    main(_interface, _address, _mac, int(_count), float(_rate), *_bounds)

@@ -16,6 +16,10 @@ the next one. Counters and timeouts of foreign entries start again; nothing else
 
 fail_mode=secure keeps the entries in force when the controller is away. Without it (standalone, the
 default) Open vSwitch covers everything with a rule of its own that forwards like a plain switch.
+
+The controller's row also says how many packet-ins may come (``controller_row``). A row that
+somebody else made for the same controller gets that, too, where it says nothing; detach puts it
+back.
 """
 
 from __future__ import annotations
@@ -30,7 +34,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sncontroller import controller_row
 from sncontroller.bridge import MARK, Bridge, Controller, Entries, Settings
+from sncontroller.controller_row import PacketIns
 from sncontroller.core.layout import (
     COOKIE_MAGIC,
     COOKIE_MAGIC_MASK,
@@ -41,9 +47,10 @@ from sncontroller.errors import OperatorError, RefusedError
 
 DEFAULT_CONTROLLER: Final = "tcp:127.0.0.1:6653"
 _NOWHERE: Final = "tcp:127.0.0.1:1"
-_LOOPBACK: Final = ("tcp:127.", "ssl:127.", "tcp:[::1]", "ssl:[::1]", "unix:")
 _FAIL_MODE: Final = "sncontroller-fail-mode"
 _BACKUP: Final = "sncontroller-backup"
+_PACKET_INS: Final = "sncontroller-packet-ins"
+"""Key in the external_ids of a row that is not ours: what it said before, ``rate burst``."""
 _IMPLICIT: Final = "flow delete_strict table=0,priority=0"
 """Takes away the NORMAL flow that a standalone bridge gets with every flush."""
 
@@ -62,25 +69,37 @@ class Outcome:
     """For how long the bridge was without its entries."""
 
 
-def attach(bridge: Bridge, target: str = DEFAULT_CONTROLLER) -> Outcome:
+def attach(
+    bridge: Bridge, target: str = DEFAULT_CONTROLLER, packet_ins: PacketIns | None = None
+) -> Outcome:
     """Ensure that the bridge connects to the controller at ``target``, everything else as it is.
 
-    Raises ``OperatorError``; then the bridge is as it was, or the message says what is not.
+    ``None`` for ``packet_ins`` keeps the limit that there is, and sets the usual one where there is
+    none. Raises ``OperatorError``; then the bridge is as it was, or the message says what is not.
     """
     finished = _finish_interrupted(bridge)
     settings = bridge.settings()
     version = bridge.version(settings)
     ours = [each for each in settings.controllers if each.ours]
-    if any(each.target == target for each in settings.controllers):
-        return Outcome(finished, f"{bridge.name} has the controller {target} already")
+    there = [each for each in settings.controllers if each.target == target]
+    if there:
+        message = f"{bridge.name} has the controller {target} already"
+        limit = _limited(there[0], packet_ins)
+        if limit == there[0].packet_ins:
+            return Outcome(finished, message)
+        bridge.switch.vsctl(*_set_limit(there[0], limit))
+        return Outcome(True, f"{message}; now {limit}")
     if ours:
-        bridge.switch.vsctl("set", "controller", ours[0].uuid, f'target="{target}"')
+        bridge.switch.vsctl(
+            *_set_limit(ours[0], _limited(ours[0], packet_ins)), f'target="{target}"'
+        )
         return Outcome(True, f"{bridge.name}: controller {ours[0].target} is now {target}")
+    limit = packet_ins or controller_row.DEFAULT
     if settings.controllers:
-        bridge.switch.vsctl(*_add_row(bridge, target))
+        bridge.switch.vsctl(*_add_row(bridge, target, limit))
         beside = ", ".join(each.target for each in settings.controllers)
         return Outcome(True, f"{bridge.name}: controller {target} added beside {beside}")
-    return _attach_first(bridge, settings, version, target)
+    return _attach_first(bridge, settings, version, target, limit)
 
 
 def detach(bridge: Bridge, handback: Iterable[str] = (), target: str | None = None) -> Outcome:
@@ -96,7 +115,10 @@ def detach(bridge: Bridge, handback: Iterable[str] = (), target: str | None = No
     before = bridge.entries(version)
     keep = frozenset(handback)
     removed = before.ours - Entries(keep)
+    restored = _restore_limits(bridge, settings, rows)
     if not rows and not removed and keep <= before.flows:
+        if restored:
+            return Outcome(True, f"{bridge.name} has its own limit of packet-ins again")
         return Outcome(finished, f"nothing of sncontroller's is on {bridge.name}")
     with _undisturbed():
         for row in rows:
@@ -128,14 +150,16 @@ def require_primaries_alone(bridge: Bridge) -> None:
 # The two ways ------------------------------------------------------------------------------------
 
 
-def _attach_first(bridge: Bridge, settings: Settings, version: str, target: str) -> Outcome:
+def _attach_first(
+    bridge: Bridge, settings: Settings, version: str, target: str, limit: PacketIns
+) -> Outcome:
     with _undisturbed():
         before = bridge.entries(version)
         backup = _backup(bridge, version, before)
         begun_s = time.monotonic()
         try:
             bridge.switch.vsctl(
-                *_add_row(bridge, _NOWHERE),
+                *_add_row(bridge, _NOWHERE, limit),
                 *_set_fail_mode(bridge, "secure"),
                 *("--", "set", "bridge", bridge.name),
                 f'external_ids:{_FAIL_MODE}="{settings.fail_mode}"',
@@ -153,7 +177,9 @@ def _attach_first(bridge: Bridge, settings: Settings, version: str, target: str)
             _undo_attach(bridge, settings, version, before, backup, error)
             raise
         backup.unlink()
-    message = f"{bridge.name}: controller {target} set, fail_mode secure, {before} as before"
+    message = (
+        f"{bridge.name}: controller {target} set, fail_mode secure, {limit}, {before} as before"
+    )
     return Outcome(True, message, before, away_s=away_s)
 
 
@@ -230,13 +256,40 @@ def _finish_interrupted(bridge: Bridge) -> bool:
 # Steps -------------------------------------------------------------------------------------------
 
 
-def _add_row(bridge: Bridge, target: str) -> list[str]:
-    """A controller row of ours; for one on this host Open vSwitch needs no hidden in-band flows."""
-    row = [f'target="{target}"', f"external_ids:{MARK}=attach"]
-    if target.startswith(_LOOPBACK):
-        row.append("connection_mode=out-of-band")
+def _add_row(bridge: Bridge, target: str, limit: PacketIns) -> list[str]:
+    """A controller's row with our mark."""
+    row = [*controller_row.columns(target, limit), f"external_ids:{MARK}=attach"]
     create = ["--", "--id=@sn", "create", "controller", *row]
     return [*create, "--", "add", "bridge", bridge.name, "controller", "@sn"]
+
+
+def _limited(row: Controller, wanted: PacketIns | None) -> PacketIns:
+    """What the row is to say: what was wanted, else what it says, else the usual."""
+    if wanted is not None:
+        return wanted
+    return controller_row.DEFAULT if row.packet_ins.per_s is None else row.packet_ins
+
+
+def _set_limit(row: Controller, limit: PacketIns) -> list[str]:
+    """Change it, and note in somebody else's row what it said at first."""
+    command = ["set", "controller", row.uuid, *limit.columns]
+    if not row.ours and _PACKET_INS not in row.external_ids:
+        before = f"{row.packet_ins.per_s or ''} {row.packet_ins.burst or ''}"
+        command.append(f'external_ids:{_PACKET_INS}="{before}"')
+    return command
+
+
+def _restore_limits(bridge: Bridge, settings: Settings, going: list[Controller]) -> bool:
+    """Put back what attach changed in rows that stay; whether there was something."""
+    changed = [
+        row for row in settings.controllers if row not in going and _PACKET_INS in row.external_ids
+    ]
+    for row in changed:
+        rate, _, burst = row.external_ids[_PACKET_INS].partition(" ")
+        before = PacketIns(int(rate) if rate else None, int(burst) if burst else None)
+        forget = ("--", "remove", "controller", row.uuid, "external_ids", _PACKET_INS)
+        bridge.switch.vsctl("set", "controller", row.uuid, *before.columns, *forget)
+    return bool(changed)
 
 
 def _clear(

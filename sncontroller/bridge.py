@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sncontroller.controller_row import PacketIns
 from sncontroller.core import layout
 from sncontroller.errors import OperatorError
 
@@ -38,6 +39,8 @@ class Controller:
     ours: bool
     """Whether it carries our mark."""
     connected: bool
+    packet_ins: PacketIns
+    external_ids: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,8 @@ class Bridge:
         """What the database says about it."""
         columns = "fail_mode,protocols,controller,external_ids"
         (row,) = self.switch.rows("bridge", columns, f"name={self.name}")
-        columns = "_uuid,target,external_ids,is_connected"
+        limits = "controller_rate_limit,controller_burst_limit"
+        columns = f"_uuid,target,external_ids,is_connected,{limits}"
         known = {each["_uuid"]: each for each in self.switch.rows("controller", columns)}
         controllers = (known[uuid] for uuid in _listed(row["controller"]))
         return Settings(
@@ -280,8 +284,18 @@ class Bridge:
 
 
 def _controller(row: dict[str, Any]) -> Controller:
-    ours = MARK in row["external_ids"]
-    return Controller(row["_uuid"], row["target"], ours, row["is_connected"] is True)
+    rate, burst = (
+        row[f"controller_{what}_limit"] if row[f"controller_{what}_limit"] != [] else None
+        for what in ("rate", "burst")
+    )
+    return Controller(
+        row["_uuid"],
+        row["target"],
+        MARK in row["external_ids"],
+        row["is_connected"] is True,
+        PacketIns(rate, burst),
+        row["external_ids"],
+    )
 
 
 MARK: Final = "sncontroller"

@@ -66,6 +66,8 @@ def targets(found: Section) -> list[Target]:
             at_most=storm.get("queue_bound"),
         ),
         target("share of the due polls answered in a storm", answered, at_least=0.9),
+        target("polls in a storm that lacked an answer", storm.get("partial_polls"), at_most=0),
+        target("living nodes taken for dead in a storm", storm.get("falls"), at_most=0),
     ]
 
 
@@ -193,12 +195,14 @@ def _rates(reactive: dict[str, Any]) -> list[str]:
 
 def _storm(storm: dict[str, Any]) -> str:
     before, after = storm["memory_mib"]
+    partial = storm.get("partial_polls")
+    lacking = "" if partial is None else f", {partial} of them not by all counters"
     return (
         f"A storm of {storm['offered_per_s']:.0f} per second: {storm['set_up_per_s']:.0f} set up "
         f"per second; the queue was never longer than {storm['longest_queue']} (bound: "
         f"{storm['queue_bound']}); {storm['polls']} of {storm['polls_due']:.0f} polls were "
-        f"answered, {storm['longest_gap_s']:.1f} s the longest time without one; memory "
-        f"{before:.0f} to {after:.0f} MiB."
+        f"answered{lacking}, {storm['longest_gap_s']:.1f} s the longest time without one; quiet "
+        f"{storm['quiet_after_s']:.1f} s after its end; memory {before:.0f} to {after:.0f} MiB."
     )
 
 

@@ -2,8 +2,9 @@
 
 Owns the rig: a client that opens connections nobody answers at a fixed rate, a primary that takes
 the packets, the product in between. Counted is what arrives: pins on the switch. In the storm far
-more flows come than the controller can set up; looked at are the queue of new flows and whether
-rounds of statistics still begin and end.
+more flows come than the controller can set up; looked at are the queue of new flows, whether
+rounds of statistics still begin and end with all answers, and whether a node that answers its
+probes is still taken for living.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from sncontroller.lab.programs import LabError
 BRIDGE, MAC = "br0", "02:00:00:00:01:01"
 ADDRESS = "10.0.0.10"
 """The group's; nobody answers there."""
+NODE = "10.0.0.99"
+"""What the primary answers a probe's question for."""
 RATES, QUICK_RATES = (500, 1000, 2000, 4000), (1000,)
 SECONDS, QUICK_SECONDS = 3.0, 2.0
 STORM_RATE, STORM_S, QUICK_STORM_S = 20_000, 6.0, 3.0
-POLL_INTERVAL_S = 0.5
+POLL_INTERVAL_S = PROBE_INTERVAL_S = 0.5
 _CALM_WITHIN_S = 12.0
 KEPT_UP = 0.98
 """A rate was kept up when this share of the flows was set up while they came."""
@@ -51,7 +54,7 @@ def measured(quick: bool, report: Report) -> dict[str, Any]:
             ovs.add_bridge(BRIDGE, fail_mode="secure", controller=controller.endpoints.target)
             ovs.ofctl("add-flow", BRIDGE, "priority=0,actions=NORMAL")
             with (
-                Host(ovs, BRIDGE, "vm1", Link("10.0.0.99/24", mac=MAC)),
+                Host(ovs, BRIDGE, "vm1", Link(f"{NODE}/24", mac=MAC)),
                 Host(ovs, BRIDGE, "cli1", Link("10.0.0.101/24")) as client,
             ):
                 rig = _Rig(ovs, controller, client)
@@ -77,8 +80,8 @@ def _configuration() -> dict[str, Any]:
         "match": {"address": ADDRESS, "ports": [80]},
         "primary": {"port": "vm1", "mac": MAC},
         "pinning": "reactive",
-        "pin": {"tcp_idle_s": 5, "fin_idle_s": 1},
-        "health": {"kind": "none"},
+        "pin": {"tcp_idle_s": 30, "fin_idle_s": 1},
+        "health": {"kind": "arp", "target": NODE, "interval_s": PROBE_INTERVAL_S},
         "scaling": {"policy": "manual", "min": 1, "max": 1, "nodes": 1},
     }
     return {
@@ -93,6 +96,8 @@ class _Rig:
 
     def __init__(self, ovs: PrivateOvs, controller: MeasuredController, client: Host) -> None:
         self.ovs, self.controller, self.client = ovs, controller, client
+        self._first = 0
+        """Number of the next flow: the controller knows those again that it has just set up."""
 
     def settle(self) -> None:
         """Wait until the group is on the switch."""
@@ -135,6 +140,8 @@ class _Rig:
             "queue_bound": during["bound"],
             "dropped": during["dropped"] - before["dropped"],
             "polls": len(polls),
+            "partial_polls": during["partial_polls"],
+            "falls": during["falls"] - before["falls"],
             "polls_due": sent["took_s"] / POLL_INTERVAL_S,
             "longest_gap_s": max(gaps, default=seconds),
             "slowest_poll_s": max(took, default=None),
@@ -150,7 +157,8 @@ class _Rig:
 
     def _send(self, rate: int, seconds: float) -> Any:
         """What the sender says of itself."""
-        flows = (str(round(rate * seconds)), str(rate), str(seconds))
+        flows = (str(round(rate * seconds)), str(rate), str(seconds), str(self._first))
+        self._first += round(rate * seconds)
         command = (sys.executable, str(Path(syns.__file__)), INNER, ADDRESS, MAC, *flows)
         done = self.client.run(*command, check=False, timeout_s=seconds + 20)
         if done.returncode != 0:

@@ -22,6 +22,7 @@ from bench.counters import tree
 from bench.dataplane.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, Field
 from bench.ovn import Ovn
 from bench.waiting import fetched, until
+from sncontroller.controller_row import PacketIns
 from sncontroller.core.layout import Layout
 from sncontroller.lab.child import Child
 from sncontroller.lab.controller import Controller, Endpoints
@@ -309,7 +310,7 @@ class Textbook(Contender):
                 "TEXTBOOK_BACKENDS": json.dumps(backends),
             },
         )
-        ovs.set_controller(BRIDGE, endpoints.target)
+        ovs.set_controller(BRIDGE, endpoints.target, limit=PacketIns())
 
     def _stop(self) -> None:
         if self._child is not None:

@@ -45,6 +45,7 @@ from sncontroller.core.model import Config, HypervisorSpec
 from sncontroller.openflow import switch as switch_module
 from sncontroller.openflow.admission import MOST_WAITING
 from sncontroller.openflow.bundle import Change
+from sncontroller.openflow.polls import Round
 from sncontroller.openflow.switch import Switch
 
 SOCKET = "SNCONTROLLER_BENCH_SOCKET"
@@ -107,8 +108,20 @@ class CountedChange(Change):
         super().__init__(wire, operations, finish)
 
 
+class CountedRound(Round):
+    """Counts rounds of statistics that had to end without all answers."""
+
+    partial: int = 0
+
+    def close(self) -> None:
+        """End it, as the product does."""
+        CountedRound.partial += not self.complete
+        super().close()
+
+
 sncontroller.app.Switch = TimedSwitch  # type: ignore[attr-defined]  # what the application makes
 switch_module.Change = CountedChange  # type: ignore[attr-defined]  # and what a switch makes
+switch_module.Round = CountedRound  # type: ignore[attr-defined]
 _load_or_exit = sncontroller.app.load_or_exit
 
 
@@ -240,6 +253,7 @@ class MeasuredController(SNController):
         CountedChange.operations = 0
         self.longest_stall_s = 0.0
         self.polls.clear()
+        CountedRound.partial = 0
         self.longest_inbox = self.pins = 0
         return {}
 
@@ -299,6 +313,10 @@ class MeasuredController(SNController):
             "dropped": self._new_flows.dropped,
             "errors": self.handler_errors,
             "polls": sorted(self.polls.items()),
+            "partial_polls": CountedRound.partial,
+            "falls": sum(
+                n.health.falls for g in self.controller.groups.values() for n in g.nodes.values()
+            ),
             "cpu_s": _cpu_s(),
             "now_s": time.time(),
         }

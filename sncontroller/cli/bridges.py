@@ -59,10 +59,22 @@ def diff(
     show_default=True,
     help="Where the controller listens, as ovs-vsctl set-controller has it.",
 )
+@click.option(
+    "--packet-ins",
+    metavar="PER_S",
+    type=click.IntRange(min=0),
+    help="How many packets per second the switch may hand to the controller; at least 100, or 0 "
+    "for no limit. [default: what the bridge has, else 1500]",
+)
 @shell.of_switch
 @shell.as_json
 def attach(
-    bridge: str, controller: str, ovsdb: str | None, rundir: str | None, json_: bool
+    bridge: str,
+    controller: str,
+    packet_ins: int | None,
+    ovsdb: str | None,
+    rundir: str | None,
+    json_: bool,
 ) -> None:
     """Let BRIDGE connect to the controller, and keep everything that is on it.
 
@@ -72,10 +84,16 @@ def attach(
     when no controller is there; in the default mode, standalone, it would then forward like a
     plain switch and ignore its entries. A bridge that has controllers keeps them, and its fail
     mode. sncontroller detach undoes all of this. Doing it twice is doing it once.
+
+    With pinning: reactive new flows come to the controller; in a storm of them, those beyond
+    --packet-ins wait at the switch or are dropped there, port by port, so that statistics and
+    probes come through. It can be changed at any time, without a flush or a new connection.
     """
     from sncontroller import attach as effects
+    from sncontroller.controller_row import PacketIns
 
-    outcome = effects.attach(_bridge(bridge, ovsdb, rundir), controller)
+    limit = None if packet_ins is None else PacketIns.limited(packet_ins)
+    outcome = effects.attach(_bridge(bridge, ovsdb, rundir), controller, limit)
     _report(outcome, json_)
 
 

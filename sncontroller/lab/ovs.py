@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
+from sncontroller.controller_row import DEFAULT, PacketIns, replacing
 from sncontroller.lab._tap import NETDEV_TAP, remove_tap, require_free_tap
 from sncontroller.lab.programs import (
     LabError,
@@ -199,11 +200,10 @@ class PrivateOvs:
         if dpid is not None:
             config["datapath-id"] = f"{dpid:016x}"
         settings = [f"datapath_type={datapath_type}", *_map("other_config", config)]
-        if fail_mode is not None:
-            settings.append(f"fail_mode={fail_mode}")
+        settings += [] if fail_mode is None else [f"fail_mode={fail_mode}"]
         command = ["--may-exist", "add-br", name, "--", "set", "bridge", name, *settings]
         if controller is not None:
-            command += ["--", "set-controller", name, controller]
+            command += ["--", *replacing(name, [controller], DEFAULT)]
         self.vsctl(*command)
         self._bridges[name] = datapath_type
 
@@ -212,9 +212,9 @@ class PrivateOvs:
         self.vsctl("--if-exists", "del-br", name)
         self._bridges.pop(name, None)
 
-    def set_controller(self, bridge: str, *targets: str) -> None:
+    def set_controller(self, bridge: str, *targets: str, limit: PacketIns = DEFAULT) -> None:
         """Point the bridge at these controllers; the first one ever makes it flush its flows."""
-        self.vsctl("set-controller", bridge, *targets)
+        self.vsctl(*replacing(bridge, targets, limit))
 
     def add_port(
         self,

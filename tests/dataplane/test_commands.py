@@ -42,7 +42,22 @@ def test_the_commands(world: World, tmp_path: Path) -> None:
     """Attach and detach as an operator types them."""
     code, out, err = cli(world, "attach", BRIDGE, "--controller", NOBODY)
     assert (code, err) == (0, "")
-    assert out == f"br0: controller {NOBODY} set, fail_mode secure, 1 flow as before\n"
+    assert out == (
+        f"br0: controller {NOBODY} set, fail_mode secure, at most 1500 packet-ins per second, "
+        "1 flow as before\n"
+    )
+    again = f"br0 has the controller {NOBODY} already"
+    assert cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "0") == (
+        0,
+        f"{again}; now no limit of packet-ins\n",
+        "",
+    )
+    assert cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "99") == (
+        2,
+        "",
+        "sncontroller: 99 packet-ins per second are less than Open vSwitch can limit; at least "
+        "100, or 0 for no limit\n",
+    )
 
     code, out, err = cli(world, "detach", BRIDGE, "--json")
     assert (code, err) == (0, "")

@@ -339,6 +339,14 @@ def test_frames_have_right_checksums() -> None:
     assert len(seen) == 4
 
 
+def test_syns_of_other_flows_begin_where_the_last_ones_ended() -> None:
+    """Whoever sends twice sends other flows by saying which is the first."""
+    ends = "10.0.0.10", "02:00:00:00:00:01"
+    whole = list(syns.frames(bytes(6), *ends, 8))
+
+    assert list(syns.frames(bytes(6), *ends, 5, first=3)) == whole[3:]
+
+
 def _ones_sum(data: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
