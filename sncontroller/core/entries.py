@@ -127,7 +127,8 @@ class Learn:
 
     The new entry matches ``eth_type`` and ``ip_proto`` and takes the ``copied`` fields' values from
     the packet at hand; its action loads ``load`` into ``reg0``. ``limit`` bounds how many entries
-    of this cookie the table may hold; over it, nothing is learned and the packet goes on.
+    of this cookie the table may hold, and 0 does not; over it, nothing is learned and the packet
+    goes on.
     """
 
     table: int

@@ -179,7 +179,9 @@ def _learn(learn: e.Learn) -> str:
         parts.append(f"idle_timeout={learn.idle_timeout_s}")
     if learn.fin_idle_timeout_s:
         parts.append(f"fin_idle_timeout={learn.fin_idle_timeout_s}")
-    parts += [f"priority={learn.priority}", f"cookie={learn.cookie:#x}", f"limit={learn.limit}"]
+    parts += [f"priority={learn.priority}", f"cookie={learn.cookie:#x}"]
+    if learn.limit:
+        parts.append(f"limit={learn.limit}")
     parts += [f"eth_type={learn.eth_type:#x}", f"nw_proto={learn.ip_proto}"]
     parts += [f"{name}[]" for name in learn.copied]
     return f"learn({','.join([*parts, f'load:{_hex(learn.load)}->NXM_NX_REG0[]'])})"

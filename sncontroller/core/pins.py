@@ -1,7 +1,8 @@
 """How many pins a node may have (``learn``).
 
-Owns the limit. The switch's own (``limit=`` of the ``learn`` action) lies beyond it: a connection
-that finds it reached would be taken for one older than us, and the primary would reset it.
+Owns the limit. The switch keeps none for TCP: it would count all of the node's pins at each new
+one, and a connection that found it reached would be taken for one older than us, and the primary
+would reset it. UDP's (``limit=`` of the ``learn`` action) lies beyond ours.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def test_learn_caches_each_connection_by_itself(world: World) -> None:
     reslot(world, spec, 1)
     client.do("burst", address=ADDRESS, port=80, total=300)
     lines = cached(world, client)
-    assert len(lines) >= 600
+    assert len(lines) >= world.pins() > 500  # a few ports serve twice, and have one pin
     for line in lines:
         assert re.search(rf"ipv4\(src={client.host.ip},dst={ADDRESS},proto=6", line), line
         assert re.search(r"tcp\(src=\d+,dst=80\)", line), line

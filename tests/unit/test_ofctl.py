@@ -78,8 +78,8 @@ def test_matches(where: e.Match, text: str) -> None:
             "NXM_NX_REG1[],NXM_OF_IP_SRC[],load:0xa1002->NXM_NX_REG0[])",
         ),
         (
-            (replace(LEARN, idle_timeout_s=0, fin_idle_timeout_s=0),),
-            "learn(table=202,priority=100,cookie=0x534e000600a10002,limit=1000,eth_type=0x800,"
+            (replace(LEARN, idle_timeout_s=0, fin_idle_timeout_s=0, limit=0),),
+            "learn(table=202,priority=100,cookie=0x534e000600a10002,eth_type=0x800,"
             "nw_proto=6,NXM_NX_REG1[],NXM_OF_IP_SRC[],load:0xa1002->NXM_NX_REG0[])",
         ),
     ],

@@ -75,6 +75,24 @@ def adopting(table: e.Table, **where: e.Masked) -> list[e.FlowEntry]:
     ]
 
 
+# Limits of the switch's own ----------------------------------------------------------------------
+
+
+def test_only_for_udp_the_switch_counts_pins() -> None:
+    """There it keeps no cached flow whose pin has expired; TCP has flags for that."""
+    both = {"address": "10.0.0.10", "protocol": ["tcp", "udp"], "ports": [80]}
+    table = compiled((1, 2), match=both, pinning="learn", pin={"limit": 1000})
+    learns = [a for f in of_kind(table, Kind.COMMIT) for a in f.actions if isinstance(a, e.Learn)]
+    assert sorted((a.ip_proto, a.limit) for a in learns) == [(6, 0), (6, 0), (17, 2000), (17, 2000)]
+
+
+def test_flags_that_tell_pins_apart_are_for_tcp() -> None:
+    """UDP has none, and no entry looks at any."""
+    udp = {"address": "10.0.0.10", "protocol": "udp", "ports": [80]}
+    table = compiled((1, 2), match=udp, pinning="learn")
+    assert {flow.match["tcp_flags"] for flow in table.flows.values()} == {None}
+
+
 # The way to the controller and back --------------------------------------------------------------
 
 

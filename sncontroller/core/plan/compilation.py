@@ -41,6 +41,12 @@ NOT_NEW_TCP = Masked(0x000, 0x002)
 """``-syn``: a packet of a connection that is there already."""
 ACCEPTED_TCP = Masked(0x012, 0x012)
 """``+syn+ack``: the answer to a connection that the receiver began."""
+UNPINNED_SYN = Masked(0x002, 0x006)
+"""``+syn-rst``. Where packets have no pin, RST is looked at, and nowhere else (``own_tables``)."""
+PINNED_PLAIN = Masked(0x000, 0x020)
+"""``-urg``. Where packets have a pin, URG is looked at, and nowhere else."""
+PINNED_SYN = Masked(0x002, 0x032)
+"""``+syn-ack-urg``: the first packet of a connection on the port of one that has a pin."""
 FRAGMENT = Masked(1, 1)
 """First or later fragment. Open vSwitch takes the ports of both as 0 (``OFPC_FRAG_NORMAL``)."""
 

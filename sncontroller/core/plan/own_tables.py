@@ -35,8 +35,11 @@ from sncontroller.core.plan.compilation import (
     FRAGMENT,
     NEW_TCP,
     NOT_NEW_TCP,
+    PINNED_PLAIN,
+    PINNED_SYN,
     TCP,
     UDP,
+    UNPINNED_SYN,
     Compilation,
     Fields,
     numbers,
@@ -49,6 +52,8 @@ PINNED = 100
 """Priority in the tables of pins, commits and slots, and of pins in the dispatch table."""
 _REPINNED, _OLDER, _FRAGMENT, _ASIDE, _BY_FLOW, _FIRST = 110, 60, 53, 52, 51, 50
 """Priorities in the dispatch table."""
+_PLAIN, _UNPINNED = 101, 51
+"""The same, for what only makes cached flows of ``learn`` end with their pins (``_told_apart``)."""
 FAILED_NOTE = 1
 """Priority there of an entry that matches nothing any more: the note that a node was failed."""
 DRAIN_NOTE = 2
@@ -57,10 +62,10 @@ _NODE = "NXM_NX_REG0"
 SINCE, ASKED = "NXM_NX_REG3", "NXM_NX_REG4"
 """What a drain's note would load: when the drain began, and 1 where an operator asked for it."""
 BACKSTOP = 2
-"""``learn``'s own limit, in limits that the polls keep. It is there for what else it does: Open
-vSwitch (3.1.0) keeps no translation of a SYN whose pin has expired only where ``learn`` has a
-limit. Else a client's port that is used again within the ten seconds of a datapath flow finds
-the old SYN's, which learns nothing: of 3,000 connections with ``fin_idle_s: 1``, 200 were reset."""
+"""UDP's ``learn`` has a limit of its own, in limits that the polls keep. It is there for what else
+it does: Open vSwitch (3.1.0) keeps no cached flow whose pin has expired only where ``learn`` has a
+limit. TCP has ``_told_apart`` for that, because for a limit all pins of the node are counted at
+each new one."""
 _REOPENED = 105
 """The same, where each connection is to be counted: a client that uses a port again, while the pin
 of its last connection is still there, begins a new one."""
@@ -73,13 +78,11 @@ def dispatch(c: Compilation) -> Iterator[FlowEntry]:
     for node in c.nodes:
         to_node = (ToGroup(at.deliver_group(c.zone, node.index)),)
         yield _dispatch(c, Kind.PINNED, PINNED, to_node, _pin_match(c, node), node.index)
-        if node.draining and "tcp" in c.spec.match.protocol:
-            new = {**_pin_match(c, node), "ip_proto": TCP, "tcp_flags": NEW_TCP}
-            yield _dispatch(c, Kind.SELECT, _REPINNED, _first_packet(c), new, node.index)
+    if "tcp" in c.spec.match.protocol:
+        yield from _opened_again(c)
+        if c.spec.pinning == "learn":
+            yield from _told_apart(c)
     yield from _notes(c)
-    if c.spec.balance.kind in EXACT and "tcp" in c.spec.match.protocol:
-        opens: Fields = {**_any_pin(c), "ip_proto": TCP, "tcp_flags": NEW_TCP}
-        yield _dispatch(c, Kind.SELECT, _REOPENED, _first_packet(c), opens)
     yield from _older(c)
     if c.conntrack:
         yield from _conntrack_only(c)
@@ -128,6 +131,36 @@ def deliver_group(c: Compilation, node: PlanNode) -> GroupEntry:
 
 
 # dispatch
+
+
+def _opened_again(c: Compilation) -> Iterator[FlowEntry]:
+    """First packets on ports of connections that still have a pin, where they get a node anew."""
+    learn = c.spec.pinning == "learn"
+    for node in c.nodes:
+        if node.draining:
+            flags = PINNED_SYN if learn else NEW_TCP
+            new = {**_pin_match(c, node), "ip_proto": TCP, "tcp_flags": flags}
+            yield _dispatch(c, Kind.SELECT, _REPINNED, _first_packet(c), new, node.index)
+    if c.spec.balance.kind in EXACT:
+        opens: Fields = {**_any_pin(c), "ip_proto": TCP, "tcp_flags": NEW_TCP}
+        yield _dispatch(c, Kind.SELECT, _REOPENED, _first_packet(c), opens)
+
+
+def _told_apart(c: Compilation) -> Iterator[FlowEntry]:
+    """Entries that change no packet's way: they end a cached flow when its pin comes or goes.
+
+    Open vSwitch drops a cached flow when its translation looks at a bit that it did not look at
+    before. So without a pin RST is looked at, with one URG, and nowhere the other: both are 0 in
+    nearly every packet of a connection. A SYN's cached flow is gone with the next sweep, and none
+    is left for a client's port that is used again when the pin has expired: it would bring the SYN
+    to a node and learn nothing.
+    """
+    for node in c.nodes:
+        to_node = (ToGroup(at.deliver_group(c.zone, node.index)),)
+        plain = {**_pin_match(c, node), "ip_proto": TCP, "tcp_flags": PINNED_PLAIN}
+        yield _dispatch(c, Kind.PINNED, _PLAIN, to_node, plain, node.index)
+    syn: Fields = {**_no_pin(c), "ip_proto": TCP, "tcp_flags": UNPINNED_SYN}
+    yield _dispatch(c, Kind.SELECT, _UNPINNED, _first_packet(c), syn)
 
 
 def _notes(c: Compilation) -> Iterator[FlowEntry]:
@@ -262,7 +295,7 @@ def _learn(c: Compilation, proto: Protocol, number: int, index: Index) -> Learn:
         cookie=at.cookie(Kind.PIN, c.zone, index),
         idle_timeout_s=pin.tcp_idle_s if tcp else pin.udp_idle_s,
         fin_idle_timeout_s=pin.fin_idle_s if tcp else 0,
-        limit=BACKSTOP * pin.limit,
+        limit=0 if tcp else BACKSTOP * pin.limit,
         eth_type=c.family.eth_type,
         ip_proto=number,
         copied=(
