@@ -85,7 +85,7 @@ def finished(turn: Turn, result: HypervisorResult) -> None:
     elif result.call is Call.START:
         turn.update(node.index, attempts=0)
         for made in (info for info in result.nodes if info.name == node.name):
-            adoption.take_as_made(turn, node.index, made)
+            adoption.take_as_made(turn, turn.node(node.index), made)
         turn.go(turn.node(node.index), Trigger.CREATED, "the hypervisor has it")
         turn.log(Kind.STARTED, node.name, "the hypervisor has it", result.took_s)
     else:

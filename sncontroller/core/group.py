@@ -28,7 +28,7 @@ from sncontroller.core.layout import PRIMARY_INDEX, Layout
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import GroupSpec
 from sncontroller.core.plan import Older
-from sncontroller.core.state import Group
+from sncontroller.core.state import Group, Node
 from sncontroller.core.turn import Turn
 
 REFUSED_PAUSE_S = 5.0
@@ -171,9 +171,10 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
         adoption.recover(turn, installed, switch.ports)
     if PRIMARY_INDEX not in turn.group.nodes:
         turn.put(adoption.primary_node(turn))
-    for node in tuple(turn.group.nodes.values()):
+    group = turn.group
+    for node in group.nodes.values():
         turn.update(node.index, probe=None)  # what was asked before got no answer from a node
-        _link(turn, node.port_name)
+        _relink(turn, turn.node(node.index), group.port(node.port_name))
 
 
 def _announce(turn: Turn) -> None:
@@ -187,15 +188,24 @@ def _announce(turn: Turn) -> None:
 
 def _link(turn: Turn, name: str) -> None:
     """A port appeared, changed or went; whose is it?"""
-    port = turn.group.port(name)
-    for node in tuple(turn.group.nodes.values()):
-        if name and node.port_name == name:
-            up = port is not None and port.up
-            after = health.link_changed(turn.group.spec.health, node.health, up, turn.now)
-            restart = None if port != node.port else node.probe
-            if port != node.port and node.serving:
-                turn.change(moved_s=turn.now)  # slots may have moved in the switch, and back
-            turn.update(node.index, port=port, health=after, probe=restart)
+    group = turn.group
+    for node in group.nodes.values():
+        if node.port_name == name:
+            _relink(turn, node, group.port(name))
+
+
+def _relink(turn: Turn, node: Node, port: ev.Port | None) -> None:
+    """The node's port is this now; one that has no name yet has none."""
+    if not node.port_name:
+        return
+    up = port is not None and port.up
+    after = health.link_changed(turn.spec.health, node.health, up, turn.now)
+    if port == node.port:
+        turn.update(node.index, health=after)
+        return
+    if node.serving:
+        turn.change(moved_s=turn.now)  # slots may have moved in the switch, and back
+    turn.update(node.index, port=port, health=after, probe=None)
 
 
 def _asked(turn: Turn, event: ev.Asked) -> None:
@@ -218,7 +228,7 @@ def _respecified(turn: Turn, spec: GroupSpec) -> None:
     for node in tuple(turn.group.nodes.values()):
         turn.update(node.index, probe=None, retry_s=0.0, sources=())
         measure.weigh(turn, turn.node(node.index))
-        _link(turn, node.port_name)
+        _relink(turn, turn.node(node.index), turn.group.port(node.port_name))
     measure.decide(turn)
 
 

@@ -59,7 +59,7 @@ class BfdSetting:
     """When the database had it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: ``values.changed``
 class Node:
     """One service node."""
 
@@ -139,7 +139,7 @@ class Node:
         return self.state in DELIVERABLE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: ``values.changed``
 class Group:
     """One service node group."""
 
