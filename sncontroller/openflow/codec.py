@@ -31,8 +31,9 @@ BUNDLE_FLAGS = 3
 """Atomic and ordered."""
 
 _HEADER = struct.Struct("!BBHI")  # version, type, length, xid
-_FLOW_BODY = struct.Struct("!QQBBHHHIIIH2x")
-"""cookie, mask, table, command, idle, hard, priority, buffer, out port, out group, flags"""
+_FLOW_MOD_HEAD = struct.Struct("!BBHIQQBBHHHIIIH2x")
+"""version, type, length, xid, cookie, mask, table, command, idle, hard, priority, buffer, out port,
+out group, flags"""
 _GROUP_BODY = struct.Struct("!HBxI")  # command, type, group
 _INSTRUCTION = struct.Struct("!HH4x")
 _BUCKET = struct.Struct("!HHII4x")  # length, weight, watched port, watched group
@@ -41,7 +42,8 @@ _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
 _COUNTERS = struct.Struct("!H22xQQQ")
 """The same: length, cookie, packets, bytes"""
 _GROUP_DESC = struct.Struct("!HBxI")  # length, type, group
-_BUNDLE = struct.Struct("!III2xH")  # experimenter, type, bundle, flags
+_BUNDLE_HEAD = struct.Struct("!BBHIIII2xH")
+"""version, type, length, xid, experimenter, experimenter's type, bundle, flags"""
 
 
 class Counted(NamedTuple):
@@ -52,11 +54,33 @@ class Counted(NamedTuple):
     bytes: int
 
 
+class Encoder:
+    """Encodes operations that live as long as it does: what entries share is encoded once."""
+
+    def __init__(self) -> None:
+        self._instructions: dict[int, bytes] = {}
+        """By the identity of the action list."""
+
+    def encode(self, operation: diff.Operation, xid: int) -> bytes:
+        """The message that does the operation. Raises ``KeyError`` for a field that is none."""
+        if not isinstance(operation, diff.AddFlow):
+            return _encode(operation, xid)
+        flow = operation.flow
+        shared = id(flow.actions)
+        if shared not in self._instructions:
+            self._instructions[shared] = _apply(flow.actions)
+        return _flow_mod(_ADD, flow, xid, self._instructions[shared])
+
+
 def encode(operation: diff.Operation, xid: int) -> bytes:
-    """The message that does the operation. Raises ``KeyError`` for a field that is none."""
+    """One message alone, as an ``Encoder`` makes it."""
+    return Encoder().encode(operation, xid)
+
+
+def _encode(
+    operation: diff.DeleteFlow | diff.AddGroup | diff.ModifyGroup | diff.DeleteGroup, xid: int
+) -> bytes:
     match operation:
-        case diff.AddFlow(flow):
-            return add_flow(flow, xid)
         case diff.DeleteFlow(flow):
             return delete_flow(flow, xid)
         case diff.AddGroup(group):
@@ -70,11 +94,33 @@ def encode(operation: diff.Operation, xid: int) -> bytes:
 
 def add_flow(flow: e.FlowEntry, xid: int) -> bytes:
     """OFPFC_ADD: replaces an entry of the same key, whoever made it."""
-    head = _FLOW_BODY.pack(
+    return _flow_mod(_ADD, flow, xid, _apply(flow.actions))
+
+
+def delete_flow(flow: e.FlowEntry, xid: int) -> bytes:
+    """OFPFC_DELETE_STRICT of this entry, if it still has its cookie."""
+    return _flow_mod(_DELETE_STRICT, flow._replace(idle_timeout_s=0), xid, mask=_ALL_BITS)
+
+
+def delete_by_cookie(table: int, cookie: int, xid: int) -> bytes:
+    """OFPFC_DELETE of a table's entries with this very cookie."""
+    all_of_it = e.FlowEntry(table, 0, e.Match(()), (), cookie)
+    return _flow_mod(_DELETE, all_of_it, xid, mask=_ALL_BITS)
+
+
+def _flow_mod(
+    command: int, flow: e.FlowEntry, xid: int, instructions: bytes = b"", mask: int = 0
+) -> bytes:
+    body = encode_match(flow.match) + instructions
+    head = _FLOW_MOD_HEAD.pack(
+        OFP_VERSION,
+        _FLOW_MOD,
+        _FLOW_MOD_HEAD.size + len(body),
+        xid,
         flow.cookie,
-        0,
+        mask,
         flow.table,
-        _ADD,
+        command,
         flow.idle_timeout_s,
         0,
         flow.priority,
@@ -83,38 +129,14 @@ def add_flow(flow: e.FlowEntry, xid: int) -> bytes:
         _ANY,
         0,
     )
-    return message(_FLOW_MOD, xid, head + encode_match(flow.match) + _apply(flow.actions))
+    return head + body
 
 
-def delete_flow(flow: e.FlowEntry, xid: int) -> bytes:
-    """OFPFC_DELETE_STRICT of this entry, if it still has its cookie."""
-    head = _FLOW_BODY.pack(
-        flow.cookie,
-        _ALL_BITS,
-        flow.table,
-        _DELETE_STRICT,
-        0,
-        0,
-        flow.priority,
-        _NO_BUFFER,
-        _ANY,
-        _ANY,
-        0,
-    )
-    return message(_FLOW_MOD, xid, head + encode_match(flow.match))
-
-
-def delete_by_cookie(table: int, cookie: int, xid: int) -> bytes:
-    """OFPFC_DELETE of a table's entries with this very cookie."""
-    head = _FLOW_BODY.pack(cookie, _ALL_BITS, table, _DELETE, 0, 0, 0, _NO_BUFFER, _ANY, _ANY, 0)
-    return message(_FLOW_MOD, xid, head + encode_match(e.Match(())))
-
-
-def bundle_add(bundle_id: int, inner: bytes) -> bytes:
+def bundle_add(bundle_id: int, inner: bytes, xid: int) -> bytes:
     """ONF_ET_BUNDLE_ADD_MESSAGE with the message in it, under the same xid (EXT-230, 3.3)."""
-    xid = _HEADER.unpack_from(inner)[3]
-    body = _BUNDLE.pack(_ONF, _BUNDLE_ADD, bundle_id, BUNDLE_FLAGS)
-    return message(_EXPERIMENTER_MSG, xid, body + inner)
+    length = _BUNDLE_HEAD.size + len(inner)
+    about = (_ONF, _BUNDLE_ADD, bundle_id, BUNDLE_FLAGS)
+    return _BUNDLE_HEAD.pack(OFP_VERSION, _EXPERIMENTER_MSG, length, xid, *about) + inner
 
 
 def flows(body: bytes) -> Iterator[e.FlowEntry]:

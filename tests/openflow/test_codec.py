@@ -189,7 +189,7 @@ def test_a_group_of_another_type_is_opaque(actions: e.Actions) -> None:
 def test_bundle_add_wraps_a_message() -> None:
     """A message goes into a bundle whole, and under its own transaction number."""
     inner = codec.add_flow(e.FlowEntry(1, 2, e.match(reg0=3), (e.Normal(),), 4), 99)
-    outer = codec.bundle_add(5, inner)
+    outer = codec.bundle_add(5, inner, 99)
     reference = ofproto_v1_3_parser.ONFBundleAddMsg(
         DATAPATH, 5, codec.BUNDLE_FLAGS, _Written(inner, 99), []
     )
@@ -212,6 +212,6 @@ def test_ryu_reads_the_bundle_of_a_slot_table() -> None:
     """A slot table of 256 buckets fits a message, with one bucket's bytes per slot."""
     two = [e.Bucket((e.Load(n, "NXM_NX_REG0"), e.Resubmit(201)), n) for n in (1, 2)]
     group = e.GroupEntry(5, e.GroupType.SELECT, tuple(two[slot % 2] for slot in range(256)))
-    message = codec.bundle_add(1, codec.encode(diff.ModifyGroup(group), 1))
+    message = codec.bundle_add(1, codec.encode(diff.ModifyGroup(group), 1), 1)
     assert len(message) < 2**16
     assert parse_with_ryu(DATAPATH, 4, 4, len(message), 1, message) is not None
