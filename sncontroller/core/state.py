@@ -116,7 +116,8 @@ class Node:
     def calm(self) -> bool:
         """Whether it serves or waits, answers, and time alone changes nothing about that."""
         settled = self.state is State.ACTIVE or self.state is State.STANDBY
-        return settled and self.linked and self.health.is_sound and not self.health.suppressed
+        linked = self.port is not None and self.port.up
+        return settled and linked and self.health.is_sound and not self.health.suppressed
 
     @property
     def linked(self) -> bool:

@@ -95,7 +95,26 @@ def test_many_entries_in_a_reply(counted: list[tuple[e.FlowEntry, int, int]]) ->
     """Entries and counters of a reply with several entries are all found, in order."""
     body = b"".join(as_statistics(codec.add_flow(f, 1), p, o) for f, p, o in counted)
     assert list(codec.flows(body)) == [flow for flow, _, _ in counted]
-    assert list(codec.counters(body)) == [(f.cookie, p, o) for f, p, o in counted]
+    found = codec.CounterReader().read(body)
+    assert list(zip(*found, strict=True)) == [(f.cookie, p, o) for f, p, o in counted]
+
+
+@given(st.lists(st.lists(st.tuples(flow_entries, u64, u64), max_size=3), min_size=2, max_size=6))
+def test_replies_of_one_size(replies: list[list[tuple[e.FlowEntry, int, int]]]) -> None:
+    """What is known of earlier replies never hides what a later one says."""
+    reader = codec.CounterReader()
+    for counted in [*replies, *replies, *(reply[::-1] for reply in replies)]:
+        body = b"".join(as_statistics(codec.add_flow(f, 1), p, o) for f, p, o in counted)
+        found = list(zip(*reader.read(body), strict=True))
+        assert found == [(f.cookie, p, o) for f, p, o in counted]
+
+
+def test_the_places_of_many_sizes_are_forgotten() -> None:
+    """A table that grows all the time leaves no trace of each size."""
+    reader = codec.CounterReader()
+    entry = as_statistics(codec.add_flow(e.FlowEntry(1, 2, e.match(reg0=3), (), 4), 1), 5, 6)
+    for count in range(1, codec.KNOWN_SIZES + 3):
+        assert reader.read(entry * count).packets == (5,) * count
 
 
 @given(flow_entries, u32)
