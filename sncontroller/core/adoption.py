@@ -266,8 +266,8 @@ def _noted(installed: Table, zone: Zone, note: int) -> Mapping[Index, FlowEntry]
 def _is_straight(flow: FlowEntry) -> bool:
     found = layout.origin(flow.cookie)
     classifies = found is not None and found.kind is layout.Kind.CLASSIFY
-    return classifies and flow.match["tcp_flags"] == NEW_TCP
+    return classifies and flow.match.get("tcp_flags") == NEW_TCP
 
 
 def _adopting(installed: Table) -> bool:
-    return any(flow.match["tcp_flags"] == NOT_NEW_TCP for flow in installed.flows.values())
+    return any(flow.match.get("tcp_flags") == NOT_NEW_TCP for flow in installed.flows.values())

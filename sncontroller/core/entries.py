@@ -34,7 +34,8 @@ class Match(NamedTuple):
 
     fields: tuple[tuple[str, Value | Masked], ...]
 
-    def __getitem__(self, name: str) -> Value | Masked | None:  # type: ignore[override]
+    def get(self, name: str) -> Value | Masked | None:
+        """What the field has to be; ``None`` where it does not matter."""
         return dict(self.fields).get(name)
 
     def having(self, **fields: Value | Masked) -> Match:

@@ -45,9 +45,9 @@ def converge(turn: Turn) -> None:
 
 
 def wake_s(group: Group) -> float:
-    """When the hypervisor is to be asked what nodes there are; other calls are due by state."""
+    """When the hypervisor is to be asked what nodes there are, if that was not due already."""
     waits = group.spec.hypervisor is not None and group.listing_s is None
-    return group.list_next_s if waits else math.inf
+    return group.list_next_s if waits and group.list_next_s > group.looked_s else math.inf
 
 
 def drain(turn: Turn, node: Node, reason: str, asked: bool = False) -> bool:

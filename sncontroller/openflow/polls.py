@@ -137,17 +137,20 @@ class Round:
         pinned = self._sums(layout.dispatch_table, Kind.PINNED)
         back = self._sums(layout.entry_table, Kind.RETURN)
         for zone, group in self._groups.items():
-            nodes = {
-                index: NodeCounters(
+            nodes = {}
+            for index, port in group.nodes.items():
+                _, packets, octets = pinned(zone, index)
+                _, reply_packets, reply_bytes = back(zone, index)
+                nodes[index] = NodeCounters(
                     new(zone, index)[1],
-                    *pinned(zone, index)[1:],
-                    *back(zone, index)[1:],
+                    packets,
+                    octets,
+                    reply_packets,
+                    reply_bytes,
                     drops.get(port),
                     pins.get((zone, index)),
                     given.get((zone, index)),
                 )
-                for index, port in group.nodes.items()
-            }
             yield Polled(self._wire.datapath_id, zone, self._at_s, nodes)
 
     def _sums(self, table: int, kind: Kind) -> Callable[[Zone, Index], Sums | _Unknown]:

@@ -53,7 +53,7 @@ def shown(table: Table) -> tuple[str, ...]:
 
 def somebody(table: Table, actions: str) -> str:
     """A foreign flow for ``add-flow``, with match and priority of the table's classification."""
-    (ours,) = (flow for flow in table.flows.values() if flow.match["tcp_dst"] == 80)
+    (ours,) = (flow for flow in table.flows.values() if flow.match.get("tcp_dst") == 80)
     where = ofctl.flow(ours._replace(cookie=0x99)).partition(" actions=")[0]
     return f"{where},actions={actions}"
 

@@ -140,7 +140,7 @@ def test_the_primary_dies_and_the_address_lives_on() -> None:
     world = up().scale(2).link("vm1", up=False)
     assert world.owners() == {2, 3}
     assert world.group.primary != 1
-    answers = [f for f in world.installed.flows.values() if f.match["arp_tpa"] == "10.0.0.10"]
+    answers = [f for f in world.installed.flows.values() if f.match.get("arp_tpa") == "10.0.0.10"]
     assert any("02:00:00:00:00:01" in repr(flow.actions) for flow in answers)
     world.link("vm1", up=True).wait(1)
     assert world.group.primary == 1
@@ -158,7 +158,7 @@ def test_a_primary_that_does_not_preempt_joins_as_a_secondary(arp: str) -> None:
     assert world.states()[1] is State.ACTIVE
     assert 1 in world.owners()
     assert world.group.primary == heir != 1
-    answers = [f for f in world.installed.flows.values() if f.match["arp_tpa"] == "10.0.0.10"]
+    answers = [f for f in world.installed.flows.values() if f.match.get("arp_tpa") == "10.0.0.10"]
     assert answers
     world.restarted()
     assert world.group.primary == (heir if arp == "primary" else 1)
