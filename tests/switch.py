@@ -7,7 +7,6 @@ in the form that ``sncontroller.core.ofctl`` writes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from sncontroller.core import ofctl
 from sncontroller.core.diff import (
@@ -36,7 +35,7 @@ def _line(operation: Operation) -> str:
         case AddFlow(flow):
             return f"flow add {ofctl.flow(flow)}"
         case DeleteFlow(flow):
-            alone = replace(flow, cookie=0, idle_timeout_s=0)
+            alone = flow._replace(cookie=0, idle_timeout_s=0)
             where = ofctl.flow(alone).partition(" actions=")[0]
             return f"flow delete_strict cookie={flow.cookie:#x}/-1, {where}"
         case DeleteGroup(group_id):

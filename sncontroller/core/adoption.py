@@ -30,6 +30,7 @@ from sncontroller.core.plan import (
 )
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
+from sncontroller.core.values import changed
 
 
 def node_name(group: str, index: int) -> str:
@@ -39,31 +40,34 @@ def node_name(group: str, index: int) -> str:
 
 def new_node(turn: Turn, index: Index, state: State, reason: str) -> Node:
     """A secondary of ours, with the name, port and hardware address its index gives it."""
-    spec = turn.group.spec
+    spec = turn.spec
+    port_name = layout.port_name(spec.zone, index)
     return Node(
         index=index,
         name=node_name(spec.name, index),
-        port_name=layout.port_name(spec.zone, index),
+        port_name=port_name,
         mac=layout.node_mac(spec.zone, index),
         ours=True,
         state=state,
         since_s=turn.now,
         reason=reason,
         health=health.initial(spec.health, turn.now),
-        port=turn.group.port(layout.port_name(spec.zone, index)),
+        port=turn.group.port(port_name),
     )
 
 
-def take_as_made(turn: Turn, index: Index, info: NodeInfo) -> None:
-    """Let the node have the port and hardware address that the hypervisor really gave it."""
-    node = turn.update(index, address=info.address or turn.node(index).address)
-    if info.mac:
-        turn.update(index, mac=info.mac.lower())
+def take_as_made(turn: Turn, node: Node, info: NodeInfo) -> None:
+    """Put the node, with the port and hardware address that the hypervisor really gave it."""
+    found: dict[str, object] = {
+        "address": info.address or node.address,
+        "mac": info.mac.lower() if info.mac else node.mac,
+    }
     if info.port and info.port != node.port_name:
         port = turn.group.port(info.port)
         linked = port is not None and port.up
-        after = health.link_changed(turn.group.spec.health, node.health, linked, turn.now)
-        turn.update(index, port_name=info.port, port=port, health=after, probe=None)
+        after = health.link_changed(turn.spec.health, node.health, linked, turn.now)
+        found |= {"port_name": info.port, "port": port, "health": after, "probe": None}
+    turn.put(changed(node, **found))
 
 
 def primary_node(turn: Turn) -> Node:
@@ -162,8 +166,9 @@ def settle(turn: Turn) -> None:
 def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
     """Bring our nodes and the hypervisor's list (asked for at ``asked_s``) together."""
     found = {Index(info.index): info for info in infos}
+    known = turn.group.nodes
     for index, info in found.items():
-        if index not in turn.group.nodes:
+        if index not in known:
             _adopt(turn, index, info)
             continue
         turn.update(index, address=info.address or turn.node(index).address)
@@ -181,15 +186,15 @@ def compare(turn: Turn, infos: Iterable[NodeInfo], asked_s: float) -> None:
 
 def _adopt(turn: Turn, index: Index, info: NodeInfo) -> None:
     """Take in a node of ours that nobody here knows of: an orphan."""
-    hypervisor = turn.group.spec.hypervisor
+    hypervisor = turn.spec.hypervisor
     unwanted = hypervisor is not None and hypervisor.orphans == "destroy"
     reason = "found at the hypervisor"
     if info.status is NodeStatus.BROKEN:
         unwanted, reason = True, f"found half-made: {info.detail}"
     elif unwanted:
         reason = "found at the hypervisor: orphans are destroyed"
-    turn.put(new_node(turn, index, State.GONE if unwanted else State.BOOTING, reason))
-    take_as_made(turn, index, info)
+    state = State.GONE if unwanted else State.BOOTING
+    take_as_made(turn, new_node(turn, index, state, reason), info)
     turn.log(Kind.STOPPED if unwanted else Kind.STARTED, info.name, reason)
 
 
@@ -261,8 +266,8 @@ def _noted(installed: Table, zone: Zone, note: int) -> Mapping[Index, FlowEntry]
 def _is_straight(flow: FlowEntry) -> bool:
     found = layout.origin(flow.cookie)
     classifies = found is not None and found.kind is layout.Kind.CLASSIFY
-    return classifies and flow.match["tcp_flags"] == NEW_TCP
+    return classifies and flow.match.get("tcp_flags") == NEW_TCP
 
 
 def _adopting(installed: Table) -> bool:
-    return any(flow.match["tcp_flags"] == NOT_NEW_TCP for flow in installed.flows.values())
+    return any(flow.match.get("tcp_flags") == NOT_NEW_TCP for flow in installed.flows.values())

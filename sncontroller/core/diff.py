@@ -98,7 +98,8 @@ def apply(operations: Iterable[Operation], table: Table) -> Table:
 
 def references(group: GroupEntry) -> frozenset[int]:
     """The groups that a group's buckets forward to or watch."""
-    return frozenset().union(*(_bucket_references(bucket) for bucket in group.buckets))
+    once = {id(bucket): bucket for bucket in group.buckets}  # 256 slots share one per node
+    return frozenset().union(*map(_bucket_references, once.values()))
 
 
 def _group_changes(desired: Table, installed: Table) -> list[Operation]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from sncontroller.core import frames
 from sncontroller.core.entries import Actions, FlowEntry, Table
@@ -50,9 +50,11 @@ class FiveTuple:
     dst_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeCounters:
-    """A node's raw counters in one poll; ``None`` where a reply or an entry was missing."""
+class NodeCounters(NamedTuple):
+    """A node's raw counters in one poll; ``None`` where a reply or an entry was missing.
+
+    A named tuple, as a poll makes thousands.
+    """
 
     new_flows: int | None
     packets: int | None

@@ -6,6 +6,8 @@ time per node, transient errors again after a growing pause, permanent ones not 
 
 from __future__ import annotations
 
+import math
+
 from sncontroller.core import adoption, reactive
 from sncontroller.core.events import (
     Call,
@@ -18,7 +20,7 @@ from sncontroller.core.events import (
 from sncontroller.core.hypervisor import NodeRequest
 from sncontroller.core.layout import MAX_INDEX, PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import State, Trigger
-from sncontroller.core.state import Node
+from sncontroller.core.state import Group, Node
 from sncontroller.core.turn import Turn
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
@@ -40,6 +42,12 @@ def converge(turn: Turn) -> None:
         _start(turn, node)
     for node in turn.group.having(State.GONE):
         _stop(turn, node)
+
+
+def wake_s(group: Group) -> float:
+    """When the hypervisor is to be asked what nodes there are, if that was not due already."""
+    waits = group.spec.hypervisor is not None and group.listing_s is None
+    return group.list_next_s if waits and group.list_next_s > group.looked_s else math.inf
 
 
 def drain(turn: Turn, node: Node, reason: str, asked: bool = False) -> bool:
@@ -85,7 +93,7 @@ def finished(turn: Turn, result: HypervisorResult) -> None:
     elif result.call is Call.START:
         turn.update(node.index, attempts=0)
         for made in (info for info in result.nodes if info.name == node.name):
-            adoption.take_as_made(turn, node.index, made)
+            adoption.take_as_made(turn, turn.node(node.index), made)
         turn.go(turn.node(node.index), Trigger.CREATED, "the hypervisor has it")
         turn.log(Kind.STARTED, node.name, "the hypervisor has it", result.took_s)
     else:

@@ -3,8 +3,8 @@
 Owns what each event means. Every step ends in the same way, whatever the event was: nodes follow
 their links, health and deadlines, the fleet approaches the wanted number, and the switch is told
 where its table should differ. Only where nothing can follow from the event, because all nodes serve
-or wait and answer, this end is left to the next tick or poll: most events are of that sort, and a
-new flow always is. Total: no well-typed event raises.
+or wait and answer, this end is left out: most events are of that sort, and a new flow always is.
+Total: no well-typed event raises.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from sncontroller.core.layout import PRIMARY_INDEX, Layout
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import GroupSpec
 from sncontroller.core.plan import Older
-from sncontroller.core.state import Group
+from sncontroller.core.state import Group, Node
 from sncontroller.core.turn import Turn
 
 REFUSED_PAUSE_S = 5.0
 DATAPATH_TCP_IDLE_S = 86_400.0
 """When the userspace datapath forgets an established connection, unless told otherwise."""
-TICK_S, SHORTEST_TICK_S = 1.25, 0.005
-"""Longest time that a group with nothing due is left alone, and the shortest at all. A poll every
-second looks at everything, as a tick does: then no tick is needed beside it."""
+TICK_S, CALM_TICK_S, SHORTEST_TICK_S = 1.25, 5.0, 0.005
+"""Longest time that a group with nothing due is left alone, the same for a calm one, and the
+shortest at all. A poll every second looks at everything, as a tick does, while a group is not calm:
+then no tick is needed beside it."""
 _PASSING = (ev.Tick, ev.Answer, ev.Heard, ev.Reported, ev.Applied, ev.Frame)
 """Events from which nothing follows for a calm group."""
 ANNOUNCE_WITHIN_S = 3.0
@@ -54,9 +55,9 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     _take_in(turn, event)
     if isinstance(event, ev.NewFlow):
         return turn.group, tuple(turn.commands)
-    look_s = min(group.looked_s + TICK_S, straight.wake_s(group, group.looked_s))
-    passing = isinstance(event, _PASSING) and now < look_s
-    whole = not (passing and turn.group.calm)
+    calm = turn.group.calm
+    passes = calm and _passes(group, event, turn.group)
+    whole = not passes or now >= _look_s(turn.group, calm)
     if whole:
         turn.change(looked_s=now)
         rotation.converge(turn)
@@ -71,8 +72,22 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
 
 def due_s(group: Group, now: float) -> float:
     """When the group needs its next ``Tick``."""
-    soonest_s = min(probing.wake_s(group), reporting.wake_s(group), straight.wake_s(group, now))
-    return max(now + SHORTEST_TICK_S, min(group.looked_s + TICK_S, soonest_s))
+    soonest_s = min(probing.wake_s(group), reporting.wake_s(group), _look_s(group, group.calm))
+    return max(now + SHORTEST_TICK_S, soonest_s)
+
+
+def _look_s(group: Group, calm: bool) -> float:
+    """When all that may follow from time alone is to be looked at again."""
+    every_s = CALM_TICK_S if calm else TICK_S
+    soonest_s = min(straight.wake_s(group, group.looked_s), fleet.wake_s(group))
+    return min(group.looked_s + every_s, soonest_s)
+
+
+def _passes(before: Group, event: ev.Event, after: Group) -> bool:
+    """Whether nothing more can follow from the event for a group that is calm."""
+    if isinstance(event, ev.Polled):
+        return after.wanted == before.wanted and not measure.reaches_the_switch(after.spec)
+    return isinstance(event, _PASSING)
 
 
 def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:
@@ -171,9 +186,10 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
         adoption.recover(turn, installed, switch.ports)
     if PRIMARY_INDEX not in turn.group.nodes:
         turn.put(adoption.primary_node(turn))
-    for node in tuple(turn.group.nodes.values()):
+    group = turn.group
+    for node in group.nodes.values():
         turn.update(node.index, probe=None)  # what was asked before got no answer from a node
-        _link(turn, node.port_name)
+        _relink(turn, turn.node(node.index), group.port(node.port_name))
 
 
 def _announce(turn: Turn) -> None:
@@ -187,15 +203,24 @@ def _announce(turn: Turn) -> None:
 
 def _link(turn: Turn, name: str) -> None:
     """A port appeared, changed or went; whose is it?"""
-    port = turn.group.port(name)
-    for node in tuple(turn.group.nodes.values()):
-        if name and node.port_name == name:
-            up = port is not None and port.up
-            after = health.link_changed(turn.group.spec.health, node.health, up, turn.now)
-            restart = None if port != node.port else node.probe
-            if port != node.port and node.serving:
-                turn.change(moved_s=turn.now)  # slots may have moved in the switch, and back
-            turn.update(node.index, port=port, health=after, probe=restart)
+    group = turn.group
+    for node in group.nodes.values():
+        if node.port_name == name:
+            _relink(turn, node, group.port(name))
+
+
+def _relink(turn: Turn, node: Node, port: ev.Port | None) -> None:
+    """The node's port is this now; one that has no name yet has none."""
+    if not node.port_name:
+        return
+    up = port is not None and port.up
+    after = health.link_changed(turn.spec.health, node.health, up, turn.now)
+    if port == node.port:
+        turn.update(node.index, health=after)
+        return
+    if node.serving:
+        turn.change(moved_s=turn.now)  # slots may have moved in the switch, and back
+    turn.update(node.index, port=port, health=after, probe=None)
 
 
 def _asked(turn: Turn, event: ev.Asked) -> None:
@@ -218,7 +243,7 @@ def _respecified(turn: Turn, spec: GroupSpec) -> None:
     for node in tuple(turn.group.nodes.values()):
         turn.update(node.index, probe=None, retry_s=0.0, sources=())
         measure.weigh(turn, turn.node(node.index))
-        _link(turn, node.port_name)
+        _relink(turn, turn.node(node.index), turn.group.port(node.port_name))
     measure.decide(turn)
 
 

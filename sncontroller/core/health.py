@@ -12,11 +12,12 @@ switch and is not subject to it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from math import log2
 
 from sncontroller.core.health_spec import BreakerSpec, DampingSpec, HealthSpec, Kind
+from sncontroller.core.values import changed
 
 __all__ = [
     "BreakerSpec",
@@ -44,7 +45,7 @@ class Verdict(Enum):
     DOWN = "down"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: ``values.changed``
 class Health:
     """All that is known of one node's health. A new node is ``initial(spec, now)``."""
 
@@ -87,7 +88,7 @@ def initial(spec: HealthSpec, now: float) -> Health:
 
 def adopted(spec: HealthSpec, now: float) -> Health:
     """The health of a node found in rotation at a start: trusted until probes say otherwise."""
-    return _judged(spec, replace(initial(spec, now), service=Verdict.UP), now)
+    return _judged(spec, changed(initial(spec, now), service=Verdict.UP), now)
 
 
 def observe(spec: HealthSpec, health: Health, ok: bool, detail: str, now: float) -> Health:
@@ -95,9 +96,9 @@ def observe(spec: HealthSpec, health: Health, ok: bool, detail: str, now: float)
     if not health.link_up:
         return health
     good, bad = (health.good + 1, 0) if ok else (0, health.bad + 1)
-    health = replace(_decayed(spec, health, now), good=good, bad=bad, detail=detail)
+    health = changed(_decayed(spec, health, now), good=good, bad=bad, detail=detail)
     if good >= spec.rise:
-        health = replace(health, service=Verdict.UP)
+        health = changed(health, service=Verdict.UP)
     elif bad >= spec.fall:
         health = _fallen(spec, health, now)
     return _judged(spec, health, now)
@@ -112,10 +113,10 @@ def link_changed(spec: HealthSpec, health: Health, up: bool, now: float) -> Heal
         return health
     health = _decayed(spec, health, now)
     if up:
-        health = replace(health, link_up=True, service=_unprobed(spec), detail="")
+        health = changed(health, link_up=True, service=_unprobed(spec), detail="")
     else:
-        health = replace(_fallen(spec, health, now), link_up=False)
-    return _judged(spec, replace(health, good=0, bad=0), now)
+        health = changed(_fallen(spec, health, now), link_up=False)
+    return _judged(spec, changed(health, good=0, bad=0), now)
 
 
 def aged(spec: HealthSpec, health: Health, now: float) -> Health:
@@ -135,7 +136,7 @@ def _unprobed(spec: HealthSpec) -> Verdict:
 def _decayed(spec: HealthSpec, health: Health, now: float) -> Health:
     elapsed_s = max(0.0, now - health.penalty_at_s)
     penalty: float = health.penalty * 0.5 ** (elapsed_s / spec.damping.half_life_s)
-    return replace(
+    return changed(
         health,
         penalty=penalty,
         penalty_at_s=max(now, health.penalty_at_s),
@@ -145,9 +146,9 @@ def _decayed(spec: HealthSpec, health: Health, now: float) -> Health:
 
 def _fallen(spec: HealthSpec, health: Health, now: float) -> Health:
     if health.service is not Verdict.UP:
-        return replace(health, service=Verdict.DOWN)
+        return changed(health, service=Verdict.DOWN)
     penalty = min(health.penalty + spec.damping.penalty, spec.damping.ceiling)
-    return replace(
+    return changed(
         health,
         service=Verdict.DOWN,
         falls=health.falls + 1,
@@ -160,9 +161,9 @@ def _fallen(spec: HealthSpec, health: Health, now: float) -> Health:
 def _judged(spec: HealthSpec, health: Health, now: float) -> Health:
     verdict = Verdict.DOWN if health.damped or not health.link_up else health.service
     if verdict is not health.verdict:
-        health = replace(health, verdict=verdict, since_s=now)
+        health = changed(health, verdict=verdict, since_s=now)
     reason = _reason(spec, health)
-    return health if reason == health.reason else replace(health, reason=reason)
+    return health if reason == health.reason else changed(health, reason=reason)
 
 
 def _reason(spec: HealthSpec, health: Health) -> str:

@@ -93,8 +93,7 @@ def group_origin(group_id: int) -> tuple[Zone, Index] | None:
 
 def node_mac(zone: Zone, index: Index) -> str:
     """The hardware address that we give to a secondary: locally administered, ``02:53:...``."""
-    octets = (0x02, 0x53, zone >> 8, zone & 0xFF, index >> 8, index & 0xFF)
-    return ":".join(f"{octet:02x}" for octet in octets)
+    return (0x0253 << 32 | zone << 16 | index).to_bytes(6).hex(":")
 
 
 def port_name(zone: Zone, index: Index) -> str:

@@ -13,6 +13,8 @@ from enum import Enum
 class State(Enum):
     """Where a node is in its life."""
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is Python
+
     REQUESTED = "requested"
     """The hypervisor was asked for it."""
     BOOTING = "booting"

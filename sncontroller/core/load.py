@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
@@ -44,8 +45,7 @@ class Signal(StrEnum):
     PROBE_LATENCY = "probe_latency_s"
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """A node's raw counters, as the switch has them; None is unknown."""
 
     new_flows: int | None = None

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sncontroller.core import latency, load, pins, report, scaling
+from sncontroller.core.balance import BalanceKind
 from sncontroller.core.events import Kind, NodeCounters, Polled
+from sncontroller.core.lifecycle import State
 from sncontroller.core.load import Counters, Sample
+from sncontroller.core.model import GroupSpec
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn
 
@@ -20,16 +23,23 @@ def polled(turn: Turn, poll: Polled) -> None:
 
     A node that nothing was heard of since the last round costs a comparison.
     """
-    still_s = turn.group.polled_s
+    group = turn.group
+    still_s, learns = group.polled_s, group.spec.pinning == "learn"
     turn.change(polled_s=max(still_s, poll.at_s))
-    for index, node in turn.group.nodes.items():
+    for index, node in group.nodes.items():
         counters = poll.nodes.get(index)
         if counters is None:
             weigh(turn, node)
-        else:
-            _measure(turn, node, counters, poll.at_s, still_s)
+            continue
+        _measure(turn, node, counters, poll.at_s, still_s)
+        if learns:
             pins.counted(turn, turn.node(index), counters.active_flows)
     decide(turn)
+
+
+def reaches_the_switch(spec: GroupSpec) -> bool:
+    """Whether a poll may change the group's entries while its nodes stay as they are."""
+    return spec.pinning == "learn" or spec.balance.kind is BalanceKind.LEAST_LOAD
 
 
 def weigh(turn: Turn, node: Node) -> None:
@@ -46,6 +56,8 @@ def _load(turn: Turn, rates: load.Rates, told: Mapping[str, float | None]) -> lo
 def _told(turn: Turn, node: Node) -> Mapping[str, float | None]:
     """The signals that are not counted by the switch: probe latency, and the node's reports."""
     spec = turn.spec
+    if not node.told and not spec.reports and not spec.health.asks:
+        return node.told
     told = {
         name: report.known(node.known, name, turn.now)
         for source in spec.reports
@@ -62,14 +74,15 @@ def decide(turn: Turn) -> None:
     group = turn.group
     if group.datapath is None or not group.settled:
         return
+    serving = group.serving
     observation = scaling.Observation(
-        loads={int(n.index): None if n.load is None else n.load.value for n in group.serving},
-        serving=len(group.serving),
-        starting=min(len(group.starting), max(0, group.wanted - len(group.serving))),
-        draining=sum(1 for n in group.nodes.values() if n.state.value == "draining"),
+        loads={int(n.index): None if n.load is None else n.load.value for n in serving},
+        serving=len(serving),
+        starting=min(len(group.starting), max(0, group.wanted - len(serving))),
+        draining=len(tuple(group.having(State.DRAINING))),
         boot_s=group.lead_s,
         override=group.override,
-        complete=not any(n.load.unknown for n in group.serving if n.load is not None),
+        complete=not any(n.load.unknown for n in serving if n.load is not None),
     )
     decision, memory = scaling.decide(group.spec.scaling, group.memory, observation, turn.now)
     turn.change(memory=memory, wanted=decision.wanted)
@@ -103,7 +116,6 @@ def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float, still_
     )
 
 
-def _sum(*counts: int | None) -> int | None:
+def _sum(there: int | None, back: int | None) -> int | None:
     """The sum, unknown where a part of it is."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    return None if there is None or back is None else there + back

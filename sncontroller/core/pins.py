@@ -22,7 +22,7 @@ def counted(turn: Turn, node: Node, pins: int | None) -> None:
     Without a pin a connection that is under way looks as if it were older than us: from now on such
     are their slots'.
     """
-    if turn.group.spec.pinning != "learn" or pins is None:
+    if pins is None:
         return
     limit = turn.group.spec.pin.limit
     full = pins >= limit * (ROOM if node.full else 1)

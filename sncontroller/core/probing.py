@@ -28,7 +28,8 @@ def ask(turn: Turn) -> None:
         return
     spec = turn.spec.health
     for node in turn.group.nodes.values():
-        turn.update(node.index, health=health.aged(spec, node.health, turn.now))
+        if node.health.suppressed:
+            turn.update(node.index, health=health.aged(spec, node.health, turn.now))
         if _is_asked(node) and _is_due(node, turn.now):
             _probe(turn, turn.node(node.index), probe.Tick())
     _resolve(turn)

@@ -66,7 +66,7 @@ def _told(choices: Choices, index: Index, counters: NodeCounters) -> NodeCounter
     """With what passed by us: each flow, and its first packet."""
     given = choices.given.get(index, 0)
     packets = None if counters.packets is None else counters.packets + given
-    return replace(counters, new_flows=given, packets=packets)
+    return counters._replace(new_flows=given, packets=packets)
 
 
 def _answer(turn: Turn, event: NewFlow, node: Node, pinned: bool) -> None:

@@ -53,6 +53,8 @@ def reported(turn: Turn, report: Reported) -> None:
 
 def wake_s(group: Group) -> float:
     """When ``ask`` has something to do next: never before it would do it."""
+    if not group.spec.reports:
+        return float("inf")
     due = (
         _due_s(source, spec)
         for node in group.nodes.values()

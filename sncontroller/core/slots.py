@@ -21,6 +21,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 SLOTS = 256
 """Buckets of a select group; with 256 equal buckets OVS maps hash value h to bucket h."""
@@ -47,8 +48,14 @@ def slot_table(previous: SlotTable | None, weights: Mapping[int, float]) -> Slot
     """
     if previous and len(previous) != SLOTS:
         raise ValueError(f"a slot table has {SLOTS} entries, not {len(previous)}")
+    return _table(previous, tuple(sorted(weights.items())))
+
+
+@lru_cache(maxsize=256)
+def _table(previous: SlotTable | None, weights: tuple[tuple[int, float], ...]) -> SlotTable:
+    """The same; of many groups that begin alike only the first one is computed."""
     held = Counter(previous or ())
-    wanted = _quotas_near(held, weights)
+    wanted = _quotas_near(held, dict(weights))
     if not wanted:
         return ()
     return _filled(_kept(previous or (None,) * SLOTS, wanted), wanted)

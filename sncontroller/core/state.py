@@ -59,7 +59,7 @@ class BfdSetting:
     """When the database had it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: ``values.changed``
 class Node:
     """One service node."""
 
@@ -116,7 +116,8 @@ class Node:
     def calm(self) -> bool:
         """Whether it serves or waits, answers, and time alone changes nothing about that."""
         settled = self.state is State.ACTIVE or self.state is State.STANDBY
-        return settled and self.linked and self.health.is_sound and not self.health.suppressed
+        linked = self.port is not None and self.port.up
+        return settled and linked and self.health.is_sound and not self.health.suppressed
 
     @property
     def linked(self) -> bool:
@@ -139,7 +140,7 @@ class Node:
         return self.state in DELIVERABLE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: ``values.changed``
 class Group:
     """One service node group."""
 

@@ -32,10 +32,13 @@ class Turn:
     def group(self) -> Group:
         """The group as it is by now."""
         if self._nodes:
-            self._changed["nodes"] = dict(sorted({**self._group.nodes, **self._nodes}.items()))
+            known = self._group.nodes
+            nodes = {**known, **self._nodes}
+            in_order = len(nodes) == len(known)
+            self._changed["nodes"] = nodes if in_order else dict(sorted(nodes.items()))
             self._nodes = {}
         if self._changed:
-            self._group = changed(self._group, self._changed)
+            self._group = changed(self._group, **self._changed)
             self._changed = {}
         return self._group
 
@@ -63,14 +66,15 @@ class Turn:
     def update(self, index: Index, **fields: Any) -> Node:
         """Replace fields of a node; the same values again are no change."""
         node = self.node(index)
-        if all(getattr(node, name) is value for name, value in fields.items()):
-            return node
-        return self.put(changed(node, fields))
+        for name, value in fields.items():
+            if getattr(node, name) is not value:
+                return self.put(changed(node, **fields))
+        return node
 
     def remove(self, index: Index) -> None:
         """Forget a node."""
         nodes = {k: n for k, n in self.group.nodes.items() if k != index}
-        self._group = changed(self._group, {"nodes": nodes})
+        self._group = changed(self._group, nodes=nodes)
 
     def say(self, command: Command) -> None:
         """Add a command to the step's result."""

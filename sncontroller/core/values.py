@@ -6,31 +6,23 @@ of them thousands of times per second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def changed(value: T, fields: Mapping[str, Any]) -> T:
-    """A frozen dataclass with slots, these fields replaced: as ``dataclasses.replace`` does.
+def changed(value: T, **fields: Any) -> T:
+    """A frozen dataclass without slots, these fields replaced: as ``dataclasses.replace`` does.
 
-    It takes a third of the time, as no ``__init__`` is called. Raises ``KeyError`` for no field's
-    name.
+    It takes an eighth of the time: the fields are copied as one dictionary, not one by one, and no
+    ``__init__`` is called. Of the values of one class the dictionaries share their keys. Raises
+    ``KeyError`` for no field's name.
     """
-    kind: Any = type(value)
-    slots = _slots(kind)
-    new = object.__new__(kind)
-    for name, (read, write) in slots.items():
-        write(new, fields[name] if name in fields else read(value))
-    if not fields.keys() <= slots.keys():
-        raise KeyError(*sorted(fields.keys() - slots.keys()))
-    return cast(T, new)
-
-
-@cache
-def _slots(kind: type) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]]:
-    """How each field is read and written, past the guard that makes the class frozen."""
-    slots = {name: kind.__dict__[name] for name in kind.__dict__["__slots__"]}
-    return {name: (slot.__get__, slot.__set__) for name, slot in slots.items()}
+    old = vars(value)
+    new = object.__new__(type(value))
+    own = vars(new)
+    own.update(old)
+    own.update(fields)
+    if len(own) != len(old):
+        raise KeyError(*sorted(fields.keys() - old.keys()))
+    return new

@@ -81,7 +81,6 @@ def encode_actions(actions: e.Actions) -> bytes:
     return b"".join([encode_action(action) for action in actions])
 
 
-@lru_cache(maxsize=4096)
 def encode_action(action: e.Action) -> bytes:
     """One action, a multiple of 8 bytes long."""
     return _ENCODE[type(action)](action)

@@ -46,6 +46,7 @@ class Change:
         self._step = Step.FILLING
         self._problems: list[str] = []
         self._sent: dict[int, diff.Operation] = {}
+        self._encoder = codec.Encoder()
         self._bundle_id = 0
         self._awaited = 0
 
@@ -68,7 +69,7 @@ class Change:
     def _added(self, operation: diff.Operation) -> bytes:
         xid = self._wire.xid(self._hear_bundle)
         self._sent[xid] = operation
-        return codec.bundle_add(self._bundle_id, codec.encode(operation, xid))
+        return codec.bundle_add(self._bundle_id, self._encoder.encode(operation, xid), xid)
 
     def _hear_bundle(self, xid: int, answer: Answer) -> None:
         if isinstance(answer, Problem):

@@ -2,7 +2,7 @@
 
 Owns bytes to values and back, nothing else: it sends nothing and knows no connection. Ryu's own
 message classes are not used for entries, because a poll must not cost a parse of every match and
-action (Ryu needs 34 us for an entry's statistics, ``counters`` under 1 us) and they lack
+action (Ryu needs 34 us for an entry's statistics, ``CounterReader`` 0.2 us) and they lack
 ``learn``'s limit; the tests hold these bytes against Ryu's parser and against Open vSwitch.
 """
 
@@ -31,32 +31,57 @@ BUNDLE_FLAGS = 3
 """Atomic and ordered."""
 
 _HEADER = struct.Struct("!BBHI")  # version, type, length, xid
-_FLOW_BODY = struct.Struct("!QQBBHHHIIIH2x")
-"""cookie, mask, table, command, idle, hard, priority, buffer, out port, out group, flags"""
+_FLOW_MOD_HEAD = struct.Struct("!BBHIQQBBHHHIIIH2x")
+"""version, type, length, xid, cookie, mask, table, command, idle, hard, priority, buffer, out port,
+out group, flags"""
 _GROUP_BODY = struct.Struct("!HBxI")  # command, type, group
 _INSTRUCTION = struct.Struct("!HH4x")
 _BUCKET = struct.Struct("!HHII4x")  # length, weight, watched port, watched group
 _FLOW_STATS = struct.Struct("!HBxIIHHHH4xQQQ")
 """length, table, duration (s, ns), priority, idle, hard, flags, cookie, packets, bytes"""
-_COUNTERS = struct.Struct("!H22xQQQ")
-"""The same: length, cookie, packets, bytes"""
+_LENGTH = struct.Struct("!H")
+KNOWN_SIZES = 256
+"""Of so many replies' sizes the places of the counters are kept."""
 _GROUP_DESC = struct.Struct("!HBxI")  # length, type, group
-_BUNDLE = struct.Struct("!III2xH")  # experimenter, type, bundle, flags
+_BUNDLE_HEAD = struct.Struct("!BBHIIII2xH")
+"""version, type, length, xid, experimenter, experimenter's type, bundle, flags"""
 
 
 class Counted(NamedTuple):
-    """An entry's counters and whose it is; a named tuple because a poll makes thousands."""
+    """Whose entries are in a reply, and their counters: three sequences of one length."""
 
-    cookie: int
-    packets: int
-    bytes: int
+    cookies: tuple[int, ...]
+    packets: tuple[int, ...]
+    bytes: tuple[int, ...]
+
+
+class Encoder:
+    """Encodes operations that live as long as it does: what entries share is encoded once."""
+
+    def __init__(self) -> None:
+        self._instructions: dict[int, bytes] = {}
+        """By the identity of the action list."""
+
+    def encode(self, operation: diff.Operation, xid: int) -> bytes:
+        """The message that does the operation. Raises ``KeyError`` for a field that is none."""
+        if not isinstance(operation, diff.AddFlow):
+            return _encode(operation, xid)
+        flow = operation.flow
+        shared = id(flow.actions)
+        if shared not in self._instructions:
+            self._instructions[shared] = _apply(flow.actions)
+        return _flow_mod(_ADD, flow, xid, self._instructions[shared])
 
 
 def encode(operation: diff.Operation, xid: int) -> bytes:
-    """The message that does the operation. Raises ``KeyError`` for a field that is none."""
+    """One message alone, as an ``Encoder`` makes it."""
+    return Encoder().encode(operation, xid)
+
+
+def _encode(
+    operation: diff.DeleteFlow | diff.AddGroup | diff.ModifyGroup | diff.DeleteGroup, xid: int
+) -> bytes:
     match operation:
-        case diff.AddFlow(flow):
-            return add_flow(flow, xid)
         case diff.DeleteFlow(flow):
             return delete_flow(flow, xid)
         case diff.AddGroup(group):
@@ -70,11 +95,33 @@ def encode(operation: diff.Operation, xid: int) -> bytes:
 
 def add_flow(flow: e.FlowEntry, xid: int) -> bytes:
     """OFPFC_ADD: replaces an entry of the same key, whoever made it."""
-    head = _FLOW_BODY.pack(
+    return _flow_mod(_ADD, flow, xid, _apply(flow.actions))
+
+
+def delete_flow(flow: e.FlowEntry, xid: int) -> bytes:
+    """OFPFC_DELETE_STRICT of this entry, if it still has its cookie."""
+    return _flow_mod(_DELETE_STRICT, flow._replace(idle_timeout_s=0), xid, mask=_ALL_BITS)
+
+
+def delete_by_cookie(table: int, cookie: int, xid: int) -> bytes:
+    """OFPFC_DELETE of a table's entries with this very cookie."""
+    all_of_it = e.FlowEntry(table, 0, e.Match(()), (), cookie)
+    return _flow_mod(_DELETE, all_of_it, xid, mask=_ALL_BITS)
+
+
+def _flow_mod(
+    command: int, flow: e.FlowEntry, xid: int, instructions: bytes = b"", mask: int = 0
+) -> bytes:
+    body = encode_match(flow.match) + instructions
+    head = _FLOW_MOD_HEAD.pack(
+        OFP_VERSION,
+        _FLOW_MOD,
+        _FLOW_MOD_HEAD.size + len(body),
+        xid,
         flow.cookie,
-        0,
+        mask,
         flow.table,
-        _ADD,
+        command,
         flow.idle_timeout_s,
         0,
         flow.priority,
@@ -83,38 +130,14 @@ def add_flow(flow: e.FlowEntry, xid: int) -> bytes:
         _ANY,
         0,
     )
-    return message(_FLOW_MOD, xid, head + encode_match(flow.match) + _apply(flow.actions))
+    return head + body
 
 
-def delete_flow(flow: e.FlowEntry, xid: int) -> bytes:
-    """OFPFC_DELETE_STRICT of this entry, if it still has its cookie."""
-    head = _FLOW_BODY.pack(
-        flow.cookie,
-        _ALL_BITS,
-        flow.table,
-        _DELETE_STRICT,
-        0,
-        0,
-        flow.priority,
-        _NO_BUFFER,
-        _ANY,
-        _ANY,
-        0,
-    )
-    return message(_FLOW_MOD, xid, head + encode_match(flow.match))
-
-
-def delete_by_cookie(table: int, cookie: int, xid: int) -> bytes:
-    """OFPFC_DELETE of a table's entries with this very cookie."""
-    head = _FLOW_BODY.pack(cookie, _ALL_BITS, table, _DELETE, 0, 0, 0, _NO_BUFFER, _ANY, _ANY, 0)
-    return message(_FLOW_MOD, xid, head + encode_match(e.Match(())))
-
-
-def bundle_add(bundle_id: int, inner: bytes) -> bytes:
+def bundle_add(bundle_id: int, inner: bytes, xid: int) -> bytes:
     """ONF_ET_BUNDLE_ADD_MESSAGE with the message in it, under the same xid (EXT-230, 3.3)."""
-    xid = _HEADER.unpack_from(inner)[3]
-    body = _BUNDLE.pack(_ONF, _BUNDLE_ADD, bundle_id, BUNDLE_FLAGS)
-    return message(_EXPERIMENTER_MSG, xid, body + inner)
+    length = _BUNDLE_HEAD.size + len(inner)
+    about = (_ONF, _BUNDLE_ADD, bundle_id, BUNDLE_FLAGS)
+    return _BUNDLE_HEAD.pack(OFP_VERSION, _EXPERIMENTER_MSG, length, xid, *about) + inner
 
 
 def flows(body: bytes) -> Iterator[e.FlowEntry]:
@@ -147,12 +170,37 @@ def groups(body: bytes) -> Iterator[e.GroupEntry]:
             yield e.GroupEntry(group_id, kind, tuple(_buckets(buckets, kind)))
 
 
-def counters(body: bytes) -> Iterator[Counted]:
-    """The counters in the body of an OFPMP_FLOW reply, without a look at matches and actions."""
-    unpack, offset, end = _COUNTERS.unpack_from, 0, len(body)
-    while offset < end:
-        length, cookie, packets, octets = unpack(body, offset)
-        yield Counted(cookie, packets, octets)
+class CounterReader:
+    """Reads counters without a look at matches and actions: all of a reply's entries in one go.
+
+    A switch that holds the same entries as before answers in the same places: those are known by
+    the reply's size, and every entry's length says whether they still are right.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[tuple[int, ...], struct.Struct]] = {}
+
+    def read(self, body: bytes) -> Counted:
+        """The counters in the body of an OFPMP_FLOW reply."""
+        if len(body) in self._known:
+            lengths, places = self._known[len(body)]
+            found = places.unpack(body)
+            if found[::4] == lengths:
+                return Counted(found[1::4], found[2::4], found[3::4])
+        lengths = tuple(_lengths(body))
+        places = struct.Struct("!" + "".join([f"H22xQQQ{n - _FLOW_STATS.size}x" for n in lengths]))
+        if len(self._known) >= KNOWN_SIZES:
+            self._known.clear()
+        self._known[len(body)] = lengths, places
+        found = places.unpack(body)
+        return Counted(found[1::4], found[2::4], found[3::4])
+
+
+def _lengths(body: bytes) -> Iterator[int]:
+    offset = 0
+    while offset < len(body):
+        (length,) = _LENGTH.unpack_from(body, offset)
+        yield length
         offset += length
 
 

@@ -116,14 +116,17 @@ _BY_TYPE[(_EXPERIMENTER << 7 | 42, _ONF)] = _BY_NAME["tcp_flags"]
 
 def encode_match(match: Match) -> bytes:
     """The ``ofp_match`` structure, padded to a multiple of 8 bytes."""
-    ordered = sorted(match.fields, key=_rank)
-    body = b"".join([encode_field(name, value) for name, value in ordered])
+    fields = match.fields
+    body = b"".join([encode_field(*fields[at]) for at in _wire_order(tuple(dict(fields)))])
     length = _LENGTHS.size + len(body)
     return _LENGTHS.pack(_MATCH_OXM, length) + body + bytes(-length % 8)
 
 
-def _rank(item: tuple[str, Value | Masked]) -> int:
-    return _RANK.get(item[0], len(_RANK))
+@lru_cache
+def _wire_order(names: tuple[str, ...]) -> tuple[int, ...]:
+    """The places of these fields, each after its prerequisites."""
+    ranks = [_RANK.get(name, len(_RANK)) for name in names]
+    return tuple(sorted(range(len(names)), key=ranks.__getitem__))
 
 
 def decode_match(buf: bytes, offset: int) -> tuple[Match, int]:

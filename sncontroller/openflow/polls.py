@@ -8,9 +8,11 @@ where an answer is missing.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import repeat
+from typing import TypeAlias
 
 from sncontroller.core.entries import Resubmit, Table
 from sncontroller.core.events import NodeCounters, Polled
@@ -72,19 +74,17 @@ def polled_tables(layout: Layout) -> tuple[int, ...]:
     return layout.entry_table, layout.dispatch_table, layout.commit_table
 
 
-@dataclass(slots=True)
-class Sums:
-    """Over all entries of a cookie in a table."""
-
-    entries: int = 0
-    packets: int = 0
-    bytes: int = 0
+Sums: TypeAlias = tuple[int, int, int]
+"""Over all entries of a cookie in a table: how many there are, packets, bytes."""
+_NONE: Sums = (0, 0, 0)
+_Unknown: TypeAlias = tuple[None, None, None]
+_UNKNOWN: _Unknown = (None, None, None)
 
 
 class Round:
     """Asks once; ``finish`` is called when everything was answered.
 
-    ``given`` is what ``NodeCounters.flows_given`` is to say.
+    ``given`` is what ``NodeCounters.flows_given`` is to say, ``reader`` remembers earlier rounds.
     """
 
     def __init__(
@@ -95,18 +95,18 @@ class Round:
         at_s: float,
         finish: Callable[[], None],
         given: Mapping[tuple[Zone, Index], int] | None = None,
+        reader: codec.CounterReader | None = None,
     ) -> None:
+        self._counted = reader or codec.CounterReader()
         self._wire, self._layout, self._groups = wire, layout, groups
         self._given = given or {}
         self._at_s, self._finish = at_s, finish
         self._readers: dict[int, Callable[[bytes], None]] = {}
         self._whole: set[int] = set()
         """Tables that were answered to the last entry."""
-        self._flows: dict[int, defaultdict[int, Sums]] = {
-            table: defaultdict(Sums) for table in polled_tables(layout)
-        }
+        self._flows: dict[int, dict[int, Sums]] = {table: {} for table in polled_tables(layout)}
         """By table and cookie."""
-        self._drops: dict[int, int | None] = {}
+        self._drops: dict[int | None, int | None] = {}
         self._pins: dict[tuple[Zone, Index], int] = {}
         self._others: int | None = None
         """Entries that are not asked for one by one."""
@@ -132,11 +132,31 @@ class Round:
 
     def results(self) -> Iterator[Polled]:
         """Every group's counters, with what was answered so far."""
+        layout, drops, pins, given = self._layout, self._drops, self._pins, self._given
+        new = self._sums(layout.commit_table, Kind.COMMIT)
+        pinned = self._sums(layout.dispatch_table, Kind.PINNED)
+        back = self._sums(layout.entry_table, Kind.RETURN)
         for zone, group in self._groups.items():
-            nodes = {
-                index: self._counters(zone, index, port) for index, port in group.nodes.items()
-            }
+            nodes = {}
+            for index, port in group.nodes.items():
+                _, packets, octets = pinned(zone, index)
+                _, reply_packets, reply_bytes = back(zone, index)
+                nodes[index] = NodeCounters(
+                    new(zone, index)[1],
+                    packets,
+                    octets,
+                    reply_packets,
+                    reply_bytes,
+                    drops.get(port),
+                    pins.get((zone, index)),
+                    given.get((zone, index)),
+                )
             yield Polled(self._wire.datapath_id, zone, self._at_s, nodes)
+
+    def _sums(self, table: int, kind: Kind) -> Callable[[Zone, Index], Sums | _Unknown]:
+        """What was counted in the table for a node: nothing is known before its last entry."""
+        sums = self._flows[table] if table in self._whole else {}
+        return lambda zone, index: sums.get(cookie(kind, zone, index), _UNKNOWN)
 
     def is_strange(self, changed: Set[Zone]) -> bool:
         """Whether not exactly the installed entries were found; complete rounds only.
@@ -156,7 +176,7 @@ class Round:
         """Whether all entries of the group were found."""
         flows = self._flows
         return all(
-            number in flows[table] and flows[table][number].entries == count
+            flows[table].get(number, _NONE)[0] == count
             for (table, number), count in group.entries.items()
         )
 
@@ -176,12 +196,7 @@ class Round:
 
     def _ask_flows(self, table: int) -> bytes:
         def read(body: bytes) -> None:
-            counted = self._flows[table]
-            for number, packets, octets in codec.counters(body):
-                sums = counted[number]
-                sums.entries += 1
-                sums.packets += packets
-                sums.bytes += octets
+            _add(self._flows[table], self._counted.read(body))
 
         entry = table == self._layout.entry_table
         ours = (_COUNTING, _COUNTING_MASK) if entry else (COOKIE_MAGIC, COOKIE_MAGIC_MASK)
@@ -236,26 +251,16 @@ class Round:
         self._readers[xid] = reader
         return xid
 
-    # answering
 
-    def _counters(self, zone: Zone, index: Index, port: int | None) -> NodeCounters:
-        layout = self._layout
-        new = self._sums(layout.commit_table, cookie(Kind.COMMIT, zone, index))
-        pinned = self._sums(layout.dispatch_table, cookie(Kind.PINNED, zone, index))
-        replies = self._sums(layout.entry_table, cookie(Kind.RETURN, zone, index))
-        return NodeCounters(
-            new_flows=None if new is None else new.packets,
-            packets=None if pinned is None else pinned.packets,
-            bytes=None if pinned is None else pinned.bytes,
-            reply_packets=None if replies is None else replies.packets,
-            reply_bytes=None if replies is None else replies.bytes,
-            port_drops=None if port is None else self._drops.get(port),
-            active_flows=self._pins.get((zone, index)),
-            flows_given=self._given.get((zone, index)),
-        )
-
-    def _sums(self, table: int, number: int) -> Sums | None:
-        return self._flows[table].get(number) if table in self._whole else None
+def _add(sums: dict[int, Sums], counted: codec.Counted) -> None:
+    """Count a reply's entries in; most cookies are of one entry in its table."""
+    fresh = dict(zip(counted.cookies, zip(repeat(1), counted.packets, counted.bytes), strict=False))
+    if len(fresh) == len(counted.cookies) and fresh.keys().isdisjoint(sums.keys()):
+        sums.update(fresh)
+        return
+    for number, packets, octets in zip(*counted, strict=True):
+        entries, more, bytes_more = sums.get(number, _NONE)
+        sums[number] = entries + 1, more + packets, bytes_more + octets
 
 
 def _port(zone: Zone, index: Index, table: Table) -> int | None:

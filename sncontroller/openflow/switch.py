@@ -9,6 +9,7 @@ datapath.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -51,6 +52,8 @@ EVENTS = (
 """Ryu's events whose messages ``Switch.on_message`` wants."""
 CHANGES_AT_ONCE = 4
 """So many groups change at a time: while the switch works on one, the next is prepared."""
+BUSY_POLL_S = 5.0
+"""So long after a poll there is none while more groups than that wait for their turn."""
 
 
 class Switch:
@@ -74,6 +77,8 @@ class Switch:
         self._dump_wanted = False
         self._up = False
         self._round: Round | None = None
+        self._counters = codec.CounterReader()
+        self._polled_s = -math.inf
         self._touched: set[Zone] = set()
         """Groups that changed while the current round of statistics was under way."""
 
@@ -129,16 +134,27 @@ class Switch:
         self._wire.send(codec.delete_by_cookie(self._layout.pin_table, number, self._wire.xid()))
 
     def poll(self, at_s: float) -> None:
-        """Ask for statistics: ``Polled`` per group when all are there, or at the next poll."""
+        """Ask for statistics: ``Polled`` per group when all are there, or at the next poll.
+
+        While many groups wait for their tables, these go first: it is asked less often.
+        """
         if not self._up:
             return
         if self._round is not None:
             self._end_round(self._round)
-        if self._wire.congested:
+        waits = len(self._waiting) > CHANGES_AT_ONCE and at_s < self._polled_s + BUSY_POLL_S
+        if waits or self._wire.congested:
             return
+        self._polled_s = at_s
         self._touched = set(self._changing)
         self._round = Round(
-            self._wire, self._layout, dict(self._watched), at_s, self._polled, dict(self._given)
+            self._wire,
+            self._layout,
+            dict(self._watched),
+            at_s,
+            self._polled,
+            dict(self._given),
+            self._counters,
         )
         self._round.start(len(self._ports))
 

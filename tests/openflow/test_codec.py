@@ -95,7 +95,26 @@ def test_many_entries_in_a_reply(counted: list[tuple[e.FlowEntry, int, int]]) ->
     """Entries and counters of a reply with several entries are all found, in order."""
     body = b"".join(as_statistics(codec.add_flow(f, 1), p, o) for f, p, o in counted)
     assert list(codec.flows(body)) == [flow for flow, _, _ in counted]
-    assert list(codec.counters(body)) == [(f.cookie, p, o) for f, p, o in counted]
+    found = codec.CounterReader().read(body)
+    assert list(zip(*found, strict=True)) == [(f.cookie, p, o) for f, p, o in counted]
+
+
+@given(st.lists(st.lists(st.tuples(flow_entries, u64, u64), max_size=3), min_size=2, max_size=6))
+def test_replies_of_one_size(replies: list[list[tuple[e.FlowEntry, int, int]]]) -> None:
+    """What is known of earlier replies never hides what a later one says."""
+    reader = codec.CounterReader()
+    for counted in [*replies, *replies, *(reply[::-1] for reply in replies)]:
+        body = b"".join(as_statistics(codec.add_flow(f, 1), p, o) for f, p, o in counted)
+        found = list(zip(*reader.read(body), strict=True))
+        assert found == [(f.cookie, p, o) for f, p, o in counted]
+
+
+def test_the_places_of_many_sizes_are_forgotten() -> None:
+    """A table that grows all the time leaves no trace of each size."""
+    reader = codec.CounterReader()
+    entry = as_statistics(codec.add_flow(e.FlowEntry(1, 2, e.match(reg0=3), (), 4), 1), 5, 6)
+    for count in range(1, codec.KNOWN_SIZES + 3):
+        assert reader.read(entry * count).packets == (5,) * count
 
 
 @given(flow_entries, u32)
@@ -189,7 +208,7 @@ def test_a_group_of_another_type_is_opaque(actions: e.Actions) -> None:
 def test_bundle_add_wraps_a_message() -> None:
     """A message goes into a bundle whole, and under its own transaction number."""
     inner = codec.add_flow(e.FlowEntry(1, 2, e.match(reg0=3), (e.Normal(),), 4), 99)
-    outer = codec.bundle_add(5, inner)
+    outer = codec.bundle_add(5, inner, 99)
     reference = ofproto_v1_3_parser.ONFBundleAddMsg(
         DATAPATH, 5, codec.BUNDLE_FLAGS, _Written(inner, 99), []
     )
@@ -212,6 +231,6 @@ def test_ryu_reads_the_bundle_of_a_slot_table() -> None:
     """A slot table of 256 buckets fits a message, with one bucket's bytes per slot."""
     two = [e.Bucket((e.Load(n, "NXM_NX_REG0"), e.Resubmit(201)), n) for n in (1, 2)]
     group = e.GroupEntry(5, e.GroupType.SELECT, tuple(two[slot % 2] for slot in range(256)))
-    message = codec.bundle_add(1, codec.encode(diff.ModifyGroup(group), 1))
+    message = codec.bundle_add(1, codec.encode(diff.ModifyGroup(group), 1), 1)
     assert len(message) < 2**16
     assert parse_with_ryu(DATAPATH, 4, 4, len(message), 1, message) is not None

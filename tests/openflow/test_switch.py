@@ -53,8 +53,8 @@ def shown(table: Table) -> tuple[str, ...]:
 
 def somebody(table: Table, actions: str) -> str:
     """A foreign flow for ``add-flow``, with match and priority of the table's classification."""
-    (ours,) = (flow for flow in table.flows.values() if flow.match["tcp_dst"] == 80)
-    where = ofctl.flow(replace(ours, cookie=0x99)).partition(" actions=")[0]
+    (ours,) = (flow for flow in table.flows.values() if flow.match.get("tcp_dst") == 80)
+    where = ofctl.flow(ours._replace(cookie=0x99)).partition(" actions=")[0]
     return f"{where},actions={actions}"
 
 
@@ -208,9 +208,9 @@ def test_the_largest_change(bridge: Bridge) -> None:
     [
         pytest.param(flow(9, tcp_dst=80), "OFPBMC_BAD_PREREQ", id="unreadable"),
         pytest.param(
-            replace(flow(9), actions=(e.ToGroup(4711),)), "OFPBAC_BAD_OUT_GROUP", id="no-group"
+            flow(9)._replace(actions=(e.ToGroup(4711),)), "OFPBAC_BAD_OUT_GROUP", id="no-group"
         ),
-        pytest.param(replace(flow(9), table=255), "OFPFMFC_BAD_TABLE_ID", id="no-table"),
+        pytest.param(flow(9)._replace(table=255), "OFPFMFC_BAD_TABLE_ID", id="no-table"),
     ],
 )
 def test_all_or_nothing(bridge: Bridge, bad: e.FlowEntry, error: str) -> None:

@@ -100,4 +100,6 @@ def test_the_primary_is_never_given_up() -> None:
 def arp_answers(world: World) -> set[e.FlowEntry]:
     """The entries that answer for the group's address."""
     flows = world.installed.flows.values()
-    return {f for f in flows if f.match["arp_tpa"] == "10.0.0.10" and f.match["arp_op"] == 1}
+    return {
+        f for f in flows if f.match.get("arp_tpa") == "10.0.0.10" and f.match.get("arp_op") == 1
+    }

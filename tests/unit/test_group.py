@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sncontroller.core import events as ev
-from sncontroller.core.balance import BalanceSpec
+from sncontroller.core.balance import BalanceKind, BalanceSpec
 from sncontroller.core.entries import EMPTY
 from sncontroller.core.group import located
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
@@ -140,7 +140,7 @@ def test_the_primary_dies_and_the_address_lives_on() -> None:
     world = up().scale(2).link("vm1", up=False)
     assert world.owners() == {2, 3}
     assert world.group.primary != 1
-    answers = [f for f in world.installed.flows.values() if f.match["arp_tpa"] == "10.0.0.10"]
+    answers = [f for f in world.installed.flows.values() if f.match.get("arp_tpa") == "10.0.0.10"]
     assert any("02:00:00:00:00:01" in repr(flow.actions) for flow in answers)
     world.link("vm1", up=True).wait(1)
     assert world.group.primary == 1
@@ -158,7 +158,7 @@ def test_a_primary_that_does_not_preempt_joins_as_a_secondary(arp: str) -> None:
     assert world.states()[1] is State.ACTIVE
     assert 1 in world.owners()
     assert world.group.primary == heir != 1
-    answers = [f for f in world.installed.flows.values() if f.match["arp_tpa"] == "10.0.0.10"]
+    answers = [f for f in world.installed.flows.values() if f.match.get("arp_tpa") == "10.0.0.10"]
     assert answers
     world.restarted()
     assert world.group.primary == (heir if arp == "primary" else 1)
@@ -590,14 +590,15 @@ def test_repeated_and_shuffled_observations_end_in_the_same_state(seed: int) -> 
 
 
 def test_a_calm_group_leaves_the_rest_to_the_next_look() -> None:
-    """Nothing can follow from a tick or an answer while every node serves and answers."""
+    """Nothing can follow from a tick, an answer or counters while every node serves and answers."""
     world = up().scale(3).wait(5)
     world.poll()
     looked_s = world.group.looked_s
     assert world.group.calm
     world.wait(0.5, every=0.1)
+    world.poll({1: 100})
     assert world.group.looked_s == looked_s
-    world.wait(2)
+    world.wait(6)
     assert world.group.looked_s > looked_s
 
 
@@ -607,6 +608,18 @@ def test_a_group_that_is_not_calm_is_looked_at_each_time() -> None:
     world.link(next(name for name in world.ports if name != "vm1"), up=False)
     world.wait(0.1, every=0.1)
     assert not world.group.calm
+    assert world.group.looked_s == world.now
+    world.now += 0.1
+    world.poll()
+    assert world.group.looked_s == world.now
+
+
+def test_a_poll_that_moves_slots_is_looked_at() -> None:
+    """Weights that follow loads change with the counters, however calm the nodes are."""
+    world = up(balance=BalanceSpec(kind=BalanceKind.LEAST_LOAD)).scale(3).wait(5)
+    world.now += 0.1
+    world.poll()
+    assert world.group.calm
     assert world.group.looked_s == world.now
 
 

@@ -24,8 +24,8 @@ def of_kind(table: e.Table, kind: Kind) -> list[e.FlowEntry]:
 
 def committing(table: e.Table, kind: Kind, **where: e.Value | e.Masked) -> dict[int, e.Ct]:
     """By ingress port, how entries of a kind that match so write their connection's pin."""
-    flows = [f for f in of_kind(table, kind) if all(f.match[k] == v for k, v in where.items())]
-    return {int(str(f.match["in_port"])): a for f in flows for a in f.actions if is_commit(a)}
+    flows = [f for f in of_kind(table, kind) if all(f.match.get(k) == v for k, v in where.items())]
+    return {int(str(f.match.get("in_port"))): a for f in flows for a in f.actions if is_commit(a)}
 
 
 def is_commit(action: e.Action) -> bool:
@@ -71,7 +71,7 @@ def adopting(table: e.Table, **where: e.Masked) -> list[e.FlowEntry]:
     return [
         f
         for f in flows
-        if f.actions[:1] == (chosen,) and all(f.match[k] == v for k, v in where.items())
+        if f.actions[:1] == (chosen,) and all(f.match.get(k) == v for k, v in where.items())
     ]
 
 
@@ -111,7 +111,11 @@ def test_a_first_packet_goes_to_the_controller_as_it_came(
     spec, nodes = group_spec(pinning="reactive"), (PRIMARY,)
     view = plan.View(nodes, (Index(1),) * 256, Index(1), mac)
     asking = of_kind(plan.desired(spec, view, Layout(onward=onward)), Kind.SELECT)
-    assert {flow.match["tcp_flags"] for flow in asking} == {plan.NEW_TCP, plan.NOT_NEW_TCP, None}
+    assert {flow.match.get("tcp_flags") for flow in asking} == {
+        plan.NEW_TCP,
+        plan.NOT_NEW_TCP,
+        None,
+    }
     assert {flow.actions for flow in asking} == {first}
 
 
@@ -122,7 +126,7 @@ def test_nobody_answers_for_an_address_whose_owner_was_never_seen() -> None:
     """Without a hardware address there is nothing to say; the primary may still be found."""
     view = plan.View((), (), Index(1), None, primary_serves=False)
     table = plan.desired(group_spec(), view, LAYOUT)
-    assert not [flow for flow in table.flows.values() if flow.match["arp_tpa"] == "10.0.0.10"]
+    assert not [flow for flow in table.flows.values() if flow.match.get("arp_tpa") == "10.0.0.10"]
 
 
 # What stays when we go ---------------------------------------------------------------------------
@@ -152,8 +156,10 @@ def test_an_address_of_the_switchs_stays_reachable(
 ) -> None:
     """ARP and ping are answered and packets go to the primary, by the group's ports or by all."""
     table = handback(ports, ingress, arp="switch")
-    assert {flow.match["in_port"] for flow in table.flows.values()} == numbers
-    assert {(f.match["arp_op"], f.match["icmpv4_type"]) for f in of_kind(table, Kind.SERVICE)} == {
+    assert {flow.match.get("in_port") for flow in table.flows.values()} == numbers
+    assert {
+        (f.match.get("arp_op"), f.match.get("icmpv4_type")) for f in of_kind(table, Kind.SERVICE)
+    } == {
         (1, None),
         (None, 8),
     }

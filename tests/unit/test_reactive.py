@@ -61,7 +61,7 @@ def polled(world: World, flows: dict[int, int], given: dict[int, int | None]) ->
     """Statistics: pins by node, and how many flows each had been given when they were counted."""
     zero = ev.NodeCounters(None, 0, 0, 0, 0, 0, None)
     nodes = {
-        Index(i): replace(zero, active_flows=n, flows_given=given.get(i)) for i, n in flows.items()
+        Index(i): zero._replace(active_flows=n, flows_given=given.get(i)) for i, n in flows.items()
     }
     return world.give(ev.Polled(7, world.spec.zone, world.now, nodes))
 

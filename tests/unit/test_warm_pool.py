@@ -172,7 +172,7 @@ def test_the_primary_dies_without_a_secondary() -> None:
     assert serving(world) == [2]
     assert world.group.primary == 2
     assert set(world.group.slots) == {2}
-    answers = [f for f in world.installed.flows.values() if f.match["arp_tpa"] == "10.0.0.10"]
+    answers = [f for f in world.installed.flows.values() if f.match.get("arp_tpa") == "10.0.0.10"]
     assert any("02:00:00:00:00:01" in repr(flow.actions) for flow in answers)
     world.link("vm1", up=True)
     assert world.group.primary == 1

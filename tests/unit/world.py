@@ -103,8 +103,8 @@ class World:
     def poll(self, packets: Mapping[int, int] | None = None, **counters: Any) -> World:
         """Statistics of all nodes: the given packet counters, everything else 0."""
         zero = ev.NodeCounters(0, 0, 0, 0, 0, 0, None)
-        given = {Index(i): replace(zero, packets=n, **counters) for i, n in (packets or {}).items()}
-        counted = {i: given.get(i, replace(zero, **counters)) for i in self.group.nodes}
+        given = {Index(i): zero._replace(packets=n, **counters) for i, n in (packets or {}).items()}
+        counted = {i: given.get(i, zero._replace(**counters)) for i in self.group.nodes}
         return self.give(ev.Polled(7, self.spec.zone, self.now, counted))
 
     def scale(self, nodes: int | None) -> World:

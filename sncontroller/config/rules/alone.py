@@ -1,7 +1,7 @@
 """What must hold between the sections of one group.
 
-Each rule is a function of a typed value that yields what is wrong, by path below the group, and what
-to do; none of them looks at a switch.
+Each rule is a function of a typed value that yields what is wrong, by path below the group, and
+what to do; none of them looks at a switch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What must hold between groups.
 
-Each rule is a function of two groups, the later one in the file second, that yields what is wrong with
-that one and what to do; none of them looks at a switch.
+Each rule is a function of two groups, the later one in the file second, that yields what is wrong
+with that one and what to do; none of them looks at a switch.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def desired(spec: GroupSpec, view: View, layout: Layout) -> Table:
             *own_tables.dispatch(c),
             *own_tables.commit(c),
         ),
-        (own_tables.select_group(c), *(own_tables.deliver_group(c, node) for node in c.nodes)),
+        (own_tables.select_group(c), *own_tables.deliver_groups(c)),
     )
 
 

@@ -114,10 +114,24 @@ class Compilation:
             self.layout.entry_table, self.layout.priority + above, where, actions, cookie
         )
 
+    @cached_property
+    def asker_mac(self) -> str:
+        """The hardware address that the controller's own questions come from."""
+        return at.node_mac(self.zone, Index(0))
+
+    @cached_property
+    def own(self) -> Fields:
+        """A match on nothing, that tells a group's entries from those of one with its address.
+
+        Two equal matches cannot be in one table. A register that is still 0, under the group's
+        number as mask, makes them differ.
+        """
+        return {"reg3": Masked(0, self.zone)}
+
     def address_mac(self) -> str | None:
         """The hardware address that clients send the group's packets to, where it is known."""
         if self.spec.arp == "switch":
-            return at.node_mac(self.zone, Index(0))
+            return self.asker_mac
         return self.view.primary_mac
 
     def origins(self) -> Iterator[Fields]:

@@ -117,17 +117,14 @@ def select_group(c: Compilation) -> GroupEntry:
     return GroupEntry(at.select_group(c.zone), GroupType.SELECT, slots)
 
 
-def deliver_group(c: Compilation, node: PlanNode) -> GroupEntry:
-    """To the node while its port is up, else back to the slot table."""
-    again = at.select_group(c.zone)
-    return GroupEntry(
-        at.deliver_group(c.zone, node.index),
-        GroupType.FAST_FAILOVER,
-        (
-            Bucket(c.to_node(node), watch_port=node.port),
-            Bucket((ToGroup(again),), watch_group=again),
-        ),
-    )
+def deliver_groups(c: Compilation) -> Iterator[GroupEntry]:
+    """One for each node: to it while its port is up, else back to the slot table."""
+    slots = at.select_group(c.zone)
+    again = Bucket((ToGroup(slots),), watch_group=slots)
+    for node in c.nodes:
+        there = Bucket(c.to_node(node), watch_port=node.port)
+        number = at.deliver_group(c.zone, node.index)
+        yield GroupEntry(number, GroupType.FAST_FAILOVER, (there, again))
 
 
 # dispatch

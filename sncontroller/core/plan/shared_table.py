@@ -16,7 +16,6 @@ from sncontroller.core.entries import (
     HashSlot,
     InPort,
     Load,
-    Masked,
     Match,
     Move,
     Normal,
@@ -26,7 +25,7 @@ from sncontroller.core.entries import (
     ToGroup,
     match,
 )
-from sncontroller.core.layout import PRIMARY_INDEX, Index, Kind
+from sncontroller.core.layout import PRIMARY_INDEX, Kind
 from sncontroller.core.plan.compilation import (
     FRAGMENT,
     NEW_TCP,
@@ -96,39 +95,29 @@ def _aside(c: Compilation) -> Iterator[Match]:
     """
     family = c.family
     for kind in family.icmp_errors:
-        yield from c.addressed(family.icmp, **{family.icmp_type: kind}, **_own(c))
+        yield from c.addressed(family.icmp, **{family.icmp_type: kind}, **c.own)
     for number in c.fragments():
-        yield from c.addressed(number, ip_frag=FRAGMENT, **_own(c))
-
-
-def _own(c: Compilation) -> Fields:
-    """A match on nothing, that tells a group's entries from those of one with the same address.
-
-    Two equal matches cannot be in one table. A register that is still 0, under the group's number
-    as mask, makes them differ.
-    """
-    return {"reg3": Masked(0, c.zone)}
+        yield from c.addressed(number, ip_frag=FRAGMENT, **c.own)
 
 
 def returning(c: Compilation) -> Iterator[FlowEntry]:
     """Replies: seen by the connection's zone without a second pass, counted by node."""
+    sent = [
+        (number, match(**_sent(c, number), **{f"{proto}_src": port}))
+        for proto, number in numbers(c.spec.match.protocol)
+        for port in c.ports()
+    ]
     for node in c.nodes:
-        for proto, number in numbers(c.spec.match.protocol):
-            for port in c.ports():
-                where = {**_sent(c, node, number), f"{proto}_src": port}
-                actions = (*_seen(c, node, number), c.onward)
-                yield c.entry(Kind.RETURN, match(**where), actions, node.index)
+        for number, where in sent:
+            actions = (*_seen(c, node, number), c.onward)
+            yield c.entry(Kind.RETURN, where.having(in_port=node.port), actions, node.index)
         yield from _rest(c, node)
         yield from _begun(c, node)
 
 
-def _sent(c: Compilation, node: PlanNode, proto: int) -> Fields:
-    return {
-        "in_port": node.port,
-        "eth_type": c.family.eth_type,
-        "ip_proto": proto,
-        c.family.src: c.address,
-    }
+def _sent(c: Compilation, proto: int) -> Fields:
+    """Packets of the group's address; from which port is left open."""
+    return {"eth_type": c.family.eth_type, "ip_proto": proto, c.family.src: c.address}
 
 
 def _seen(c: Compilation, node: PlanNode, proto: int) -> Actions:
@@ -148,7 +137,7 @@ def _rest(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
     later = c.family.later_fragment
     if c.conntrack and later is not None and not c.spec.match.ports:
         proto = UDP if "udp" in c.spec.match.protocol else TCP
-        where = match(**_sent(c, node, later), ip_frag=FRAGMENT)
+        where = match(in_port=node.port, **_sent(c, later), ip_frag=FRAGMENT)
         actions = (*_seen(c, node, proto), c.onward)
         yield c.entry(Kind.RETURN, where, actions, node.index)
 
@@ -156,7 +145,7 @@ def _rest(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
 def _begun(c: Compilation, node: PlanNode) -> Iterator[FlowEntry]:
     """TCP connections that a node begins under the group's address: what comes back is its own."""
     if c.conntrack and not c.spec.match.ports and "tcp" in c.spec.match.protocol:
-        where = match(**_sent(c, node, TCP), tcp_flags=NEW_TCP)
+        where = match(in_port=node.port, **_sent(c, TCP), tcp_flags=NEW_TCP)
         own = Ct(c.zone, commit=True, mark=at.mark(c.zone, node.index))
         yield c.entry(Kind.RETURN, where, (own, c.onward), node.index, above=_ASIDE)
 
@@ -174,25 +163,33 @@ def address_answers(c: Compilation) -> Iterator[FlowEntry]:
     mac, address = c.address_mac(), c.address
     if mac is None:
         return
+    answer = _Answer(c, mac, address)
     for where in c.origins():
-        yield from _answering(c, {**where, **_own(c)}, mac, address, above=_ADDRESS)
+        yield from answer.entries({**where, **c.own}, above=_ADDRESS)
     yield from _claims(c, mac)
     if c.spec.arp == "switch":
         for ping in c.addressed(c.family.icmp, **{c.family.icmp_type: c.family.echo_request}):
             yield c.entry(Kind.SERVICE, ping, _ping_answer(c, mac))
 
 
-def _answering(
-    c: Compilation, where: Fields, mac: str, address: str, index: int = 0, above: int = 0
-) -> Iterator[FlowEntry]:
-    """Whoever asks from ``where`` who has the address is told: ``mac``."""
-    there, table = neighbours(c.family), c.layout.dispatch_table
-    asked = match(**where, **there.question(address))
-    yield c.entry(Kind.SERVICE, asked, there.answer(mac, address, table), index, above)
-    rest = there.rest_of_answer(mac, address)
-    if rest is not None:
-        cookie = at.cookie(Kind.SERVICE, c.zone, index)
-        yield FlowEntry(table, _ANSWER, match(**where, **rest[0]), rest[1], cookie)
+class _Answer:
+    """Whoever asks who has the address is told: ``mac``; the same, wherever it is asked from."""
+
+    def __init__(self, c: Compilation, mac: str, address: str) -> None:
+        there = neighbours(c.family)
+        self._c, self._question = c, there.question(address)
+        self._actions = there.answer(mac, address, c.layout.dispatch_table)
+        self._rest = there.rest_of_answer(mac, address)
+
+    def entries(self, where: Fields, index: int = 0, above: int = 0) -> Iterator[FlowEntry]:
+        """What answers those who ask from ``where``."""
+        c, asked = self._c, match(**where, **self._question)
+        yield c.entry(Kind.SERVICE, asked, self._actions, index, above)
+        if self._rest is not None:
+            fields, actions = self._rest
+            cookie = at.cookie(Kind.SERVICE, c.zone, index)
+            there = match(**where, **fields)
+            yield FlowEntry(c.layout.dispatch_table, _ANSWER, there, actions, cookie)
 
 
 def _claims(c: Compilation, mac: str) -> Iterator[FlowEntry]:
@@ -203,7 +200,7 @@ def _claims(c: Compilation, mac: str) -> Iterator[FlowEntry]:
         return
     actions = claim[1] if c.spec.arp == "switch" else (c.onward,)
     for where in c.origins():
-        taking = match(**where, **claim[0], **_own(c))
+        taking = match(**where, **claim[0], **c.own)
         yield c.entry(Kind.SERVICE, taking, actions, above=_CLAIM)
 
 
@@ -212,27 +209,28 @@ def _guards(c: Compilation) -> Iterator[FlowEntry]:
 
     The configured primary may: it names the hardware address that the switch names in its place.
     """
+    lessons = [match(**said, **c.own) for said in neighbours(c.family).lessons(c.address)]
     for node in c.view.nodes:
         if c.spec.arp == "switch" or node.index != PRIMARY_INDEX or not node.delivers:
-            for lesson in neighbours(c.family).lessons(c.address):
-                said = match(in_port=node.port, **lesson, **_own(c))
-                yield c.entry(Kind.SERVICE, said, (), node.index, above=_ADDRESS)
+            for said in lessons:
+                where = said.having(in_port=node.port)
+                yield c.entry(Kind.SERVICE, where, (), node.index, above=_ADDRESS)
 
 
 def _probes(c: Compilation) -> Iterator[FlowEntry]:
     """Answers to the controller's own questions come to it, and its address is answered for."""
-    ours, source = at.node_mac(c.zone, Index(0)), c.spec.probe_source
-    sent: Fields = {"eth_type": c.family.eth_type, c.family.dst: str(source)}
+    source, unknown = str(c.spec.probe_source), c.spec.probe_source.is_unspecified
+    told = match(**_told_us(c, source))
+    reply = match(eth_type=c.family.eth_type, **{c.family.dst: source})
+    answer, here = _Answer(c, c.asker_mac, source), (ToController(),)
     for node in c.view.nodes:
-        where: Fields = {"in_port": node.port}
-        told = match(**where, **_told_us(c, str(source)))
-        yield c.entry(Kind.SERVICE, told, (ToController(),), node.index, above=_PROBE)
-        if source.is_unspecified:
-            continue
-        yield from _answering(c, where, ours, str(source), node.index, above=_PROBE)
-        reply = match(**where, **sent)
-        yield c.entry(Kind.SERVICE, reply, (ToController(),), node.index, above=_ANSWERED)
-    yield from _search(c, str(source))
+        where = told.having(in_port=node.port)
+        yield c.entry(Kind.SERVICE, where, here, node.index, above=_PROBE)
+        if not unknown:
+            yield from answer.entries({"in_port": node.port}, node.index, above=_PROBE)
+            where = reply.having(in_port=node.port)
+            yield c.entry(Kind.SERVICE, where, here, node.index, above=_ANSWERED)
+    yield from _search(c, source)
 
 
 def _search(c: Compilation, source: str) -> Iterator[FlowEntry]:
@@ -246,7 +244,7 @@ def _search(c: Compilation, source: str) -> Iterator[FlowEntry]:
 
 def _told_us(c: Compilation, source: str) -> Fields:
     """Answers to the group's own questions; groups of one primary ask as different hosts."""
-    return {"eth_dst": at.node_mac(c.zone, Index(0)), **neighbours(c.family).reply(source)}
+    return {"eth_dst": c.asker_mac, **neighbours(c.family).reply(source)}
 
 
 def _ping_answer(c: Compilation, mac: str) -> Actions:
