@@ -186,17 +186,17 @@ def valid_actions(draw: st.DrawFn, where: e.Match) -> e.Actions:
         st.just(e.HashSlot(256, by_address=True)),
         st.just(e.Move("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST")),
     ]
-    if where["icmpv6_type"] == 136:
+    if where.get("icmpv6_type") == 136:
         choices.append(st.builds(e.SetField, st.just("ipv6_nd_tll"), macs))
-    if where["icmpv6_type"] is not None:
+    if where.get("icmpv6_type") is not None:
         choices.append(st.builds(e.SetField, st.just("nd_reserved"), u32))
         choices.append(st.builds(e.SetField, st.just("nd_options_type"), u8))
-    if where["eth_type"] == 0x0800:
+    if where.get("eth_type") == 0x0800:
         tables = st.none() | st.integers(0, 253)
         choices.append(st.builds(e.Ct, zone=u16, table=tables))
         choices.append(st.builds(e.Ct, zone=u16, commit=st.just(True), mark=st.none() | u32))
         choices.append(st.builds(e.SetField, st.just("ipv4_dst"), addresses))
-    if where["eth_type"] == 0x0800 and where["ip_proto"] == 6:
+    if where.get("eth_type") == 0x0800 and where.get("ip_proto") == 6:
         choices.append(st.builds(e.FinTimeout, st.integers(1, 0xFFFF)))
         choices.append(_valid_learns())
     return tuple(draw(st.lists(st.one_of(choices), max_size=5)))

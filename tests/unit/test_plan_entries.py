@@ -90,7 +90,7 @@ def test_flags_that_tell_pins_apart_are_for_tcp() -> None:
     """UDP has none, and no entry looks at any."""
     udp = {"address": "10.0.0.10", "protocol": "udp", "ports": [80]}
     table = compiled((1, 2), match=udp, pinning="learn")
-    assert {flow.match["tcp_flags"] for flow in table.flows.values()} == {None}
+    assert {flow.match.get("tcp_flags") for flow in table.flows.values()} == {None}
 
 
 # The way to the controller and back --------------------------------------------------------------
