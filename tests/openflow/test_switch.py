@@ -17,6 +17,7 @@ from sncontroller.core.events import Applied, Apply, Polled, PortGone, PortSeen,
 from sncontroller.core.layout import Kind, Zone, cookie, select_group
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.openflow.bundle import described
+from sncontroller.openflow.switch import BUSY_POLL_S, CHANGES_AT_ONCE
 from tests.openflow.conftest import PORTS, Bridge
 from tests.openflow.link import Connected
 from tests.openflow.strategies import valid_flows
@@ -176,6 +177,25 @@ def test_the_last_command_counts(bridge: Bridge) -> None:
         connected.switch.apply(Apply(connected.link.id, ZONE, version, table))
     assert [e.version for e in connected.settle() if isinstance(e, Applied)] == [0, 2]
     assert bridge.dump() == shown(tables[2])
+
+
+def test_while_many_tables_wait_polls_are_fewer(bridge: Bridge) -> None:
+    """What has to be written goes first; one poll in ``BUSY_POLL_S`` is heard all the same."""
+    connected = bridge.up()
+    zones = [Zone(1 + nth) for nth in range(2 * CHANGES_AT_ONCE + 1)]
+    for zone in zones:
+        table = compiled((1,), id=zone, name=f"web-{zone}", match={"address": f"10.0.1.{zone}"})
+        connected.switch.apply(Apply(connected.link.id, zone, 1, table))
+    rounds = []
+    for at_s in (1.0, 2.0, 1.0 + BUSY_POLL_S):
+        before = len(connected.link.sent)
+        connected.switch.poll(at_s)
+        rounds.append(len(connected.link.sent) > before)
+    assert rounds == [True, False, True]
+    assert {e.zone for e in connected.settle() if isinstance(e, Applied)} == set(zones)
+    before = len(connected.link.sent)
+    connected.switch.poll(2.0 + BUSY_POLL_S)
+    assert len(connected.link.sent) > before
 
 
 def test_many_changes_of_a_slot_table(bridge: Bridge) -> None:

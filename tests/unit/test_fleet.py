@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sncontroller.core import events as ev
+from sncontroller.core.group import due_s
 from sncontroller.core.layout import MAX_INDEX, Index, port_name
 from sncontroller.core.lifecycle import State
 from tests.unit.world import World, up
@@ -35,6 +36,18 @@ def test_a_verb_that_a_state_does_not_know_changes_nothing(state: State, verb: e
     after = world.group.nodes[Index(2)]
     assert (after.state, after.since_s, after.asked) == (state, node.since_s, node.asked)
     assert world.group.log == log
+
+
+def test_a_group_wakes_for_a_list_but_not_for_one_that_is_late() -> None:
+    """What nodes there are is asked for in time; one that could not be asked for ticks nobody."""
+    world = up()
+    assert world.group.calm
+    soon, late = (
+        replace(world.group, looked_s=world.now, listing_s=None, list_next_s=world.now + after_s)
+        for after_s in (0.5, -0.5)
+    )
+    assert due_s(soon, world.now) == world.now + 0.5
+    assert due_s(late, world.now) > world.now + 0.5
 
 
 def test_a_draining_node_can_die() -> None:
