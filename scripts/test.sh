@@ -20,6 +20,7 @@ base=$(mktemp -d "${TMPDIR:-/tmp}/sn.XXXXXX") || exit 2
 trap 'rm -rf "$base"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+export TMPDIR="$base"
 rm -rf build/failed-tests
 measure=()
 case "$*" in

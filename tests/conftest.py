@@ -8,11 +8,14 @@ are shared out to several processes, each of which gets its files in this order.
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import http.server
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import urllib.request
 from collections.abc import Generator
 from pathlib import Path
@@ -20,6 +23,9 @@ from typing import Final
 
 import pytest
 from hypothesis import configuration, settings
+
+# what these say of a failure is as full as what a test says
+pytest.register_assert_rewrite("tests.lab.failover_lab", "tests.dataplane.world", "tests.switch")
 
 HERE: Final = Path(__file__).parent
 STAYING: Final = (HERE / "unit", HERE / "openflow")
@@ -33,6 +39,12 @@ settings.load_profile("sncontroller")
 # Eventlet leaves its own sockets in the modules that it is the first to import; tests of the
 # controller's parts import it into this process, which has no green threads.
 GREEN_UNLESS_FIRST: Final = (http.client, http.server, urllib.request)
+
+# Each process that tests are shared out to has temporary files of its own: what a lab of another one
+# left, killed on purpose, must not look as if ours had left it.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix=f"{worker}-")
+    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 # a shell's background job ignores these, and so would every process that a test starts
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -34,6 +34,7 @@ from sncontroller.lab.leftovers import Scope, leftovers, snapshot
 from sncontroller.lab.namespaces import namespace_pids, namespaces, remove_namespace
 from sncontroller.lab.net import Host, Link
 from sncontroller.lab.ovs import PrivateOvs
+from sncontroller.lab.programs import LabError
 from sncontroller.lab.service import Service
 from tests import switch
 from tests.dataplane.world import Client, eventually
@@ -324,9 +325,15 @@ class Lab:
         """Compute everything again from what the controller says: the switch has exactly that."""
         self.until(lambda: self.group()["live"], "the switch was never told")
         deadline = time.monotonic() + PATIENCE_S
-        while different := self._different():  # a status and a dump are not of one moment
+        while different := self._different_now():  # a status and a dump are not of one moment
             assert time.monotonic() < deadline, "\n".join(["it has not:", *different, self.told()])
             time.sleep(0.1)
+
+    def _different_now(self) -> list[str]:
+        try:
+            return self._different()
+        except LabError as error:
+            return [f"a port went meanwhile: {error}"]
 
     def _different(self) -> list[str]:
         """What the switch has too much (+) and too little (-)."""
