@@ -40,8 +40,8 @@ settings.load_profile("sncontroller")
 # controller's parts import it into this process, which has no green threads.
 GREEN_UNLESS_FIRST: Final = (http.client, http.server, urllib.request)
 
-# Each process that tests are shared out to has temporary files of its own: what a lab of another one
-# left, killed on purpose, must not look as if ours had left it.
+# Each process that tests are shared out to has temporary files of its own: what a lab of another
+# one left, killed on purpose, must not look as if ours had left it.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix=f"{worker}-")
     atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
