@@ -28,7 +28,7 @@ from bench.targets import Target, target
 from sncontroller.lab.programs import LabError
 
 ROUNDS: Final = 5
-BUDGET_S: Final = 350.0
+BUDGET_S: Final = 420.0
 """No further round begins that would not be over by then."""
 _QUICK: Final = Spans(new=1, visits=0.5, keep=1)
 NAMES: Final = ("normal", "conntrack", "learn", "reactive", "ovn", "haproxy", "nginx", "textbook")
