@@ -112,8 +112,8 @@ def _lost(cost: dict[str, Any] | None) -> str:
         return ""
     if NOT_MEASURED in cost:
         return "not measured"
-    unnoticed = "" if cost["noticed"] else ", never noticed"
-    return f"{cost['lost']:.0f} of {cost['requests']:,.0f}{unnoticed}"
+    lost = f"{cost['lost']:.0f} of {cost['requests']:,.0f}"
+    return ", ".join(filter(None, (lost, failover.no_end(cost))))
 
 
 def plot(section: Section, directory: Path) -> list[Path]:

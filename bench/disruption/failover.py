@@ -125,10 +125,22 @@ def _doubts(section: Section) -> Iterator[str]:
 def _cells(cost: dict[str, Any]) -> str:
     if NOT_MEASURED in cost:
         return f"not measured: {cost[NOT_MEASURED]} | | |"
-    last = f"{cost['last_lost_s']:.2f} s" if cost["noticed"] else "never noticed"
+    last = _last_lost(cost) if cost["lost"] else "-"
     first = cost["first_success_s"]
-    if not cost["lost"]:
-        last = "-"
     shown = "-" if not cost["lost"] else "none" if first is None else f"{first:.2f} s"
     lost = f"{cost['lost']:.0f}, {cost['lost_most']:.0f}"
     return f"{lost} | {cost['requests']:.0f} | {last} | {shown}"
+
+
+def _last_lost(cost: dict[str, Any]) -> str:
+    if cost["noticed"]:
+        return f"{cost['last_lost_s']:.2f} s"
+    ended = [each["last_lost_s"] for each in cost["rounds"] if each["noticed"]]
+    return f"{median(ended):.2f} s; {no_end(cost)}" if ended else no_end(cost)
+
+
+def no_end(cost: dict[str, Any]) -> str:
+    """In how many rounds requests were lost for as long as was looked; empty for none."""
+    rounds = cost["rounds"]
+    late = sum(not each["noticed"] for each in rounds)
+    return f"no end in {late} of {len(rounds)} rounds" if late else ""
