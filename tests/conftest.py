@@ -21,6 +21,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
+import coverage
 import pytest
 from hypothesis import configuration, settings
 
@@ -60,6 +61,10 @@ def pytest_sessionstart() -> None:
         except OSError as error:
             reason = f"127.0.0.1 cannot be reached ({error.strerror}): try ip link set lo up"
             raise pytest.UsageError(reason) from None
+    # pytest-cov starts measuring twice in each of several processes, and for a test that must not
+    # count it would stop only the second
+    if worker and (measuring := coverage.Coverage.current()):
+        measuring.stop()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -104,6 +104,6 @@ async def _visited() -> list[bytes]:
     first = await clients.stdout.readline()
     await asyncio.wait_for(broken.wait(), 20)
     await asyncio.sleep(0.1)
-    rest, _ = await clients.communicate()
+    rest, _ = await clients.communicate(b"")  # the end of its input ends it
     server.close()
     return [first, rest]
