@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,22 +11,20 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from ryu.ofproto import ofproto_v1_3, ofproto_v1_3_parser
-from ryu.ofproto.ofproto_parser import msg as parse
+from ryu.ofproto import ofproto_v1_3_parser as parser
 
 from sncontroller.attach import attach, detach
 from sncontroller.bridge import Bridge, Switch
 from sncontroller.controller_row import DEFAULT, PER_S, PacketIns
 from sncontroller.errors import OperatorError
 from tests.dataplane.world import BRIDGE, World
+from tests.openflow.link import HELLO, Messages
 
 NOBODY = "tcp:127.0.0.1:16653"
 """Where no controller listens."""
 VERSION = "OpenFlow15"
 CLIENT_PORT, NODE_PORT = 7, 8
 FRAME = "ffffffffffff0200000000010800" + "00" * 46
-_HEADER = struct.Struct("!BBHI")
-_HELLO, _ECHO_REQUEST, _ECHO_REPLY, _PACKET_IN = 0, 2, 3, 10
 
 
 @pytest.fixture
@@ -116,10 +113,6 @@ def test_another_controllers_row_is_not_touched(world: World, bridge: Bridge) ->
 class Listening:
     """A controller that says hello and counts packet-ins by the port that they came from."""
 
-    ofproto = ofproto_v1_3
-    ofproto_parser = ofproto_v1_3_parser
-    id = 0
-
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._listening.settimeout(10)
@@ -140,38 +133,28 @@ class Listening:
     def accept(self) -> None:
         """Let the bridge connect."""
         self._connection, _ = self._listening.accept()
-        self._connection.sendall(_HEADER.pack(4, _HELLO, 8, 1))
-        self._next()
+        self._messages = Messages(self._connection)
+        self._messages.send(HELLO)
+        self._messages.receive()
 
     def count(self, quiet_s: float) -> Counter[int]:
         """Packet-ins by port, until none has come for so long."""
         self._connection.settimeout(quiet_s)
         found: Counter[int] = Counter()
         with contextlib.suppress(TimeoutError):
-            for kind, port in iter(self._next, None):
-                if kind == _PACKET_IN:
-                    found[port] += 1
+            while True:
+                message = self._messages.receive()
+                if isinstance(message, parser.OFPPacketIn):
+                    found[message.match["in_port"]] += 1
+                elif isinstance(message, parser.OFPEchoRequest):
+                    self._answer(message)
         return found
 
-    def _next(self) -> tuple[int, int]:
-        """Kind of the next message and, of packet-ins, the port."""
-        head = self._exactly(_HEADER.size)
-        version, kind, length, xid = _HEADER.unpack(head)
-        whole = head + self._exactly(length - len(head))
-        if kind == _ECHO_REQUEST:
-            self._connection.sendall(_HEADER.pack(4, _ECHO_REPLY, length, xid) + whole[8:])
-        if kind != _PACKET_IN:
-            return kind, 0
-        return kind, parse(self, version, kind, length, xid, whole).match["in_port"]
-
-    def _exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            piece = self._connection.recv(size - len(data))
-            if not piece:
-                raise ConnectionError("the bridge closed the connection")
-            data += piece
-        return data
+    def _answer(self, asked: parser.OFPEchoRequest) -> None:
+        answer = parser.OFPEchoReply(self._messages, asked.data)
+        answer.set_xid(asked.xid)
+        answer.serialize()
+        self._messages.send(bytes(answer.buf))
 
 
 def to_controller(port: int, count: int) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """An OpenFlow 1.3 connection to a real bridge, for tests: Ryu's parser without Ryu's event loop.
 
-Owns a connection to the bridge's management socket, and stands where a Ryu datapath would.
-``settle`` reads whatever the bridge says and gives it to a ``Switch``, as the app would.
+Owns the messages of a connection, and one to the bridge's management socket, which stands where a
+Ryu datapath would. ``settle`` reads whatever the bridge says and gives it to a ``Switch``, as the
+app would.
 """
 
 from __future__ import annotations
@@ -24,47 +25,31 @@ from sncontroller.openflow.switch import Switch
 
 TIMEOUT_S = 20
 _HEADER = struct.Struct("!BBHI")
-_FEATURES_REPLY = 6
+HELLO = _HEADER.pack(4, 0, 8, 1)
+"""With which both ends of a connection begin."""
 
 
-class Link:
-    """A datapath as ``Switch`` sees it, connected to a real bridge."""
+class Messages:
+    """OpenFlow 1.3 on a connected socket, both ways; stands where a datapath would for parsing."""
 
     ofproto = ofproto_v1_3
     ofproto_parser = ofproto_v1_3_parser
+    id = 0
 
-    def __init__(self, directory: Path, bridge: str) -> None:
-        self.xid, self.id = 0, 0
-        self.send_q: queue.Queue[bytes] = queue.Queue()
-        self.sent: list[bytes] = []
+    def __init__(self, connected: socket.socket) -> None:
         self.received = 0
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(TIMEOUT_S)
-        self._socket.connect(str(directory / f"{bridge}.mgmt"))
-        self.send(_HEADER.pack(4, 0, 8, 1) + _HEADER.pack(4, 5, 8, 2))
-        while True:
-            message = self.receive()
-            if isinstance(message, ofproto_v1_3_parser.OFPSwitchFeatures):
-                self.id = message.datapath_id
-                return
+        self._socket = connected
 
     def send(self, data: bytes) -> None:
-        """What ``Wire`` calls."""
-        self.sent.append(data)
+        """Send messages."""
         self._socket.sendall(data)
 
     def receive(self) -> Any:
-        """The next message."""
+        """The next message. Raises ``TimeoutError`` when none comes."""
         head = self._exactly(_HEADER.size)
         version, kind, length, xid = _HEADER.unpack(head)
         self.received += length
         return parse(self, version, kind, length, xid, head + self._exactly(length - len(head)))
-
-    def want_events(self) -> None:
-        """Ask for what a management connection does not get by itself, unlike a controller's."""
-        every = ofproto_v1_3_parser.OFPSetAsync(self, [7, 7], [7, 7], [7, 7])
-        every.serialize()
-        self.send(bytes(every.buf))
 
     def close(self) -> None:
         """End the connection."""
@@ -78,6 +63,35 @@ class Link:
                 raise ConnectionError("the bridge closed the connection")
             data += piece
         return data
+
+
+class Link(Messages):
+    """A datapath as ``Switch`` sees it, connected to a real bridge."""
+
+    def __init__(self, directory: Path, bridge: str) -> None:
+        super().__init__(socket.socket(socket.AF_UNIX))
+        self.xid = 0
+        self.send_q: queue.Queue[bytes] = queue.Queue()
+        self.sent: list[bytes] = []
+        self._socket.settimeout(TIMEOUT_S)
+        self._socket.connect(str(directory / f"{bridge}.mgmt"))
+        self.send(HELLO + _HEADER.pack(4, 5, 8, 2))
+        while True:
+            message = self.receive()
+            if isinstance(message, ofproto_v1_3_parser.OFPSwitchFeatures):
+                self.id = message.datapath_id
+                return
+
+    def send(self, data: bytes) -> None:
+        """What ``Wire`` calls."""
+        self.sent.append(data)
+        super().send(data)
+
+    def want_events(self) -> None:
+        """Ask for what a management connection does not get by itself, unlike a controller's."""
+        every = ofproto_v1_3_parser.OFPSetAsync(self, [7, 7], [7, 7], [7, 7])
+        every.serialize()
+        self.send(bytes(every.buf))
 
 
 class Connected:
