@@ -12,6 +12,7 @@ from sncontroller.core.model import GroupSpec
 
 ZONE = Zone(161)
 PRIMARY_MAC = "02:00:00:00:01:01"
+TCP = {"eth_type": 0x0800, "ip_proto": 6}
 
 
 def group_spec(**changes: Any) -> GroupSpec:
@@ -53,13 +54,23 @@ def compiled(
 
 def everything(zone: Zone = ZONE) -> e.Table:
     """Every field and every action that a compiled entry can have, and some more."""
-    select, deliver = select_group_id(zone), deliver_group(zone, Index(2))
-    tcp = {"eth_type": 0x0800, "ip_proto": 6}
-    matches = [
+    number = cookie(Kind.SERVICE, zone)
+    flows = [e.FlowEntry(0, 40000, where, (), number) for where in _matches(zone)]
+    flows += [
+        e.FlowEntry(200, 1000 + i, e.match(**where), actions, number, idle_timeout_s=i * 7)
+        for i, (where, actions) in enumerate(_actions(zone))
+    ]
+    flows.append(e.FlowEntry(201, 0x8000, e.match(), (e.Normal(),), number))
+    return e.Table.of(tuple(flows), _groups(zone))
+
+
+def _matches(zone: Zone) -> list[e.Match]:
+    """Every field."""
+    return [
         e.match(in_port=1, eth_src="02:00:00:00:00:01", eth_dst="02:00:00:00:00:02"),
-        e.match(**tcp, ipv4_src="10.0.0.0/8", ipv4_dst="10.0.0.1", tcp_src=1, tcp_dst=80),
-        e.match(**tcp, tcp_flags=e.Masked(0x002, 0x012), ct_mark=0, ct_zone=zone),
-        e.match(**tcp, tcp_dst=e.Masked(0x1F40, 0xFFF8), reg0=0, reg1=zone, reg2=255),
+        e.match(**TCP, ipv4_src="10.0.0.0/8", ipv4_dst="10.0.0.1", tcp_src=1, tcp_dst=80),
+        e.match(**TCP, tcp_flags=e.Masked(0x002, 0x012), ct_mark=0, ct_zone=zone),
+        e.match(**TCP, tcp_dst=e.Masked(0x1F40, 0xFFF8), reg0=0, reg1=zone, reg2=255),
         e.match(eth_type=0x0800, ip_proto=17, udp_src=53, udp_dst=e.Masked(0, 0x8000)),
         e.match(eth_type=0x0800, ip_proto=1, icmpv4_type=8, vlan_vid=0x1005),
         e.match(eth_type=0x0806, arp_op=1, arp_spa="10.0.0.1", arp_tpa="10.0.0.2"),
@@ -67,7 +78,31 @@ def everything(zone: Zone = ZONE) -> e.Table:
         e.match(ct_state=e.Masked(0x22, 0x23), eth_type=0x0800, ct_mark=e.Masked(1, 0xF)),
         e.match(in_port=0xFFFFFFFE, reg0=e.Masked(0, 0xFF)),
     ]
-    learn = e.Learn(
+
+
+def _actions(zone: Zone) -> list[tuple[dict[str, Any], e.Actions]]:
+    """Every action, each list with the fields that it asks for."""
+    select, deliver = select_group_id(zone), deliver_group(zone, Index(2))
+    return [
+        ({}, ()),
+        ({}, (e.Output(1), e.Output(0xFFFFFFFE), e.Output(0xFFFFFFFB), e.Normal(), e.InPort())),
+        ({}, (e.ToController(), e.ToController(128), e.ToGroup(select))),
+        ({}, (e.SetField("eth_dst", "02:00:00:00:00:01"), e.Load(0, "NXM_NX_REG0"))),
+        ({}, (e.Load(0x12345678, "NXM_NX_REG1"), e.Move("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST"))),
+        ({"eth_type": 0x0800}, (e.SetField("ipv4_dst", "10.0.0.1"), e.Resubmit(200))),
+        ({"eth_type": 0x0800}, (e.Load(0x0A000001, "NXM_OF_IP_SRC"), e.Ct(zone, table=200))),
+        ({"eth_type": 0x0800}, (e.Ct(zone), e.Ct(zone, commit=True), e.HashSlot(256))),
+        ({"eth_type": 0x0800}, (e.Ct(zone, commit=True, mark=0), e.Ct(0, None, True, 0xA1002))),
+        (TCP, (_learn(zone), e.FinTimeout(5), e.ToGroup(deliver))),
+        ({"eth_type": 0x0806}, (e.Move("NXM_NX_ARP_SHA", "NXM_NX_ARP_THA"), e.InPort())),
+        ({"eth_type": 0x0806}, (e.SetField("arp_op", 2), e.SetField("arp_spa", "10.0.0.1"))),
+        ({"vlan_vid": 0x1005}, (e.PopVlan(), e.Output(2))),
+    ]
+
+
+def _learn(zone: Zone) -> e.Learn:
+    """The one that writes entries itself."""
+    return e.Learn(
         table=202,
         priority=100,
         cookie=cookie(Kind.PIN, zone, 2),
@@ -79,33 +114,16 @@ def everything(zone: Zone = ZONE) -> e.Table:
         copied=("NXM_NX_REG1", "NXM_OF_IP_SRC", "NXM_OF_IP_DST", "NXM_OF_TCP_SRC"),
         load=0xA1002,
     )
-    lists: list[tuple[dict[str, Any], e.Actions]] = [
-        ({}, ()),
-        ({}, (e.Output(1), e.Output(0xFFFFFFFE), e.Output(0xFFFFFFFB), e.Normal(), e.InPort())),
-        ({}, (e.ToController(), e.ToController(128), e.ToGroup(select))),
-        ({}, (e.SetField("eth_dst", "02:00:00:00:00:01"), e.Load(0, "NXM_NX_REG0"))),
-        ({}, (e.Load(0x12345678, "NXM_NX_REG1"), e.Move("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST"))),
-        ({"eth_type": 0x0800}, (e.SetField("ipv4_dst", "10.0.0.1"), e.Resubmit(200))),
-        ({"eth_type": 0x0800}, (e.Load(0x0A000001, "NXM_OF_IP_SRC"), e.Ct(zone, table=200))),
-        ({"eth_type": 0x0800}, (e.Ct(zone), e.Ct(zone, commit=True), e.HashSlot(256))),
-        ({"eth_type": 0x0800}, (e.Ct(zone, commit=True, mark=0), e.Ct(0, None, True, 0xA1002))),
-        (tcp, (learn, e.FinTimeout(5), e.ToGroup(deliver))),
-        ({"eth_type": 0x0806}, (e.Move("NXM_NX_ARP_SHA", "NXM_NX_ARP_THA"), e.InPort())),
-        ({"eth_type": 0x0806}, (e.SetField("arp_op", 2), e.SetField("arp_spa", "10.0.0.1"))),
-        ({"vlan_vid": 0x1005}, (e.PopVlan(), e.Output(2))),
-    ]
-    number = cookie(Kind.SERVICE, zone)
-    flows = [e.FlowEntry(0, 40000, where, (), number) for where in matches]
-    flows += [
-        e.FlowEntry(200, 1000 + i, e.match(**where), actions, number, idle_timeout_s=i * 7)
-        for i, (where, actions) in enumerate(lists)
-    ]
-    flows.append(e.FlowEntry(201, 0x8000, e.match(), (e.Normal(),), number))
+
+
+def _groups(zone: Zone) -> tuple[e.GroupEntry, ...]:
+    """Every type of group that is compiled, and an empty one."""
+    select, deliver = select_group_id(zone), deliver_group(zone, Index(2))
     slots = (
         e.Bucket((e.Load(0xA1001, "NXM_NX_REG0"), e.Resubmit(201)), watch_port=1),
         e.Bucket((e.Load(0xA1002, "NXM_NX_REG0"), e.Resubmit(201))),
     )
-    groups = (
+    return (
         e.GroupEntry(select, e.GroupType.SELECT, slots),
         e.GroupEntry(
             deliver,
@@ -117,4 +135,3 @@ def everything(zone: Zone = ZONE) -> e.Table:
         ),
         e.GroupEntry(deliver_group(zone, Index(3)), e.GroupType.SELECT, ()),
     )
-    return e.Table.of(tuple(flows), groups)
