@@ -159,7 +159,7 @@ def test_connections_that_the_primary_begins(world: World, pinning: str) -> None
 def test_learn_caches_each_connection_by_itself(world: World) -> None:
     """Nothing between a packet and its pin is wider than a connection, and nothing recirculates."""
     world.ovs.vsctl("set", "open_vswitch", ".", "other_config:max-idle=60000")
-    spec = group_spec(pinning="learn")
+    spec = group_spec(pinning="learn", pin={"fin_idle_s": 60})  # all are there when counted
     world.add_nodes(spec, *NODES)
     world.install(spec)
     client = world.client()

@@ -41,7 +41,7 @@ from tests.dataplane.world import Client, eventually
 
 BRIDGE, GROUP, PRIMARY = "br0", "web", "web-1"
 ADDRESS, PROBES_FROM = "10.0.0.10", "10.0.0.254"
-PATIENCE_S = 45.0
+PATIENCE_S = 90.0
 REPOSITORY = Path(__file__).parents[2]
 SERVICE = Service(page_bytes=64, rate_bps=1_000_000_000)
 FOREIGN_FLOWS = (

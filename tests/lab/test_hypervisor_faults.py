@@ -28,7 +28,7 @@ from sncontroller.lab.net import isolate
 from tests.lab.failover_lab import ADDRESS, GROUP, PRIMARY, REPOSITORY, Lab, running, visits
 
 TO = {"address": ADDRESS, "port": 80}
-TIMEOUT_S = 1.0
+TIMEOUT_S = 2.0
 EXAMPLE = REPOSITORY / "docs" / "examples" / "rest_hypervisor.py"
 
 
