@@ -17,8 +17,6 @@ from sncontroller.lab.namespaces import namespaces
 from sncontroller.lab.net import isolate
 from tests.lab.failover_lab import ADDRESS, BRIDGE, PRIMARY, PROBES_FROM, running, visits
 
-pytestmark = pytest.mark.alone
-
 TO = {"address": ADDRESS, "port": 80}
 ALL = (PRIMARY, "web-2", "web-3")
 FAST = {"kind": "http", "path": "/ping", "source": PROBES_FROM, "interval_s": 0.1, "fall": 3}
@@ -59,6 +57,7 @@ def test_a_link_that_goes_down(tmp_path: Path, pinning: str, least: int) -> None
         lab.active(*ALL)
 
 
+@pytest.mark.alone
 def test_a_service_that_hangs(tmp_path: Path) -> None:
     """Link up, handshakes accepted, no answer: the node is out; then nobody waits for it."""
     with running(tmp_path, health=FAST) as lab:
@@ -79,6 +78,7 @@ def test_a_service_that_hangs(tmp_path: Path) -> None:
         print(f"\nhang, interval 0.1 s, fall 3: out after {[f'{s:.3f}' for s in took]} s")
 
 
+@pytest.mark.alone
 def test_one_that_flaps(tmp_path: Path) -> None:
     """After its third fall it answers and stays out; its status says why; the others serve."""
     with running(tmp_path, health={**FAST, "fall": 2}) as lab:
@@ -105,6 +105,7 @@ def test_one_that_flaps(tmp_path: Path) -> None:
 # The breaker -------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_probes_that_get_lost_everywhere(tmp_path: Path) -> None:
     """Somebody's flow drops the probes' answers: nothing is taken out, nobody notices."""
     with running(tmp_path, health=FAST) as lab:
@@ -133,6 +134,7 @@ def test_probes_that_get_lost_everywhere(tmp_path: Path) -> None:
         lab.active(*ALL)
 
 
+@pytest.mark.alone
 def test_services_that_all_hang(tmp_path: Path) -> None:
     """All nodes look dead, and are: they keep their slots, and serve again without a change."""
     with running(tmp_path, health=FAST) as lab:
