@@ -5,7 +5,7 @@ HYPERVISOR ?= netns
 ARGS ?=
 PART ?=
 QUICK ?=
-JOBS ?= 2
+JOBS ?= 3
 
 BIN := .venv/bin
 # The environment is as good as new only for the Python and the place that it was made for.
@@ -21,7 +21,7 @@ help: ## This text
 	@echo 'make demo    an elastic group on this machine, on real traffic: build/demo (3 minutes)'
 	@echo '             HYPERVISOR=libvirt: its nodes are virtual machines'
 	@echo 'make simulate  scaling policies on days of load, no switch: build/simulate (2 minutes)'
-	@echo 'make test    lint, types and all tests (ARGS=... goes to pytest, JOBS=2 processes)'
+	@echo 'make test    lint, types and all tests (ARGS=... goes to pytest, JOBS=3 processes)'
 	@echo 'make bench   beside OVN, HAProxy and nginx, in figures: bench/results (20 minutes; PART=, QUICK=1)'
 	@echo 'make lint    lint and types alone'
 	@echo 'make format  put the code into the shape that make lint asks for'

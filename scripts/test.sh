@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Lint, types and all tests, each run even if the one before failed; pytest's summaries come last.
+# Lint, types and all tests, each run even if another failed; pytest's summaries come last.
 #
-# Arguments go to pytest. Files of tests are shared out to JOBS processes, 2 unless said otherwise:
-# labs wait more than they work, and each process has a network of its own. JOBS=0 for a debugger.
-# Those that are marked alone come afterwards, one by one.
+# Arguments go to pytest. Files of tests are shared out to JOBS processes, 3 unless said otherwise:
+# labs wait as much as they work, and each process has a network of its own. JOBS=0 for a debugger.
+# Lint runs beside them and says what it found afterwards. Then come those that are marked alone,
+# one by one.
 #
 # Where all unit tests run, they must reach every line and branch of sncontroller/core; tests of the
 # data plane and of labs do not count for that.
@@ -13,11 +14,10 @@
 set -uo pipefail
 
 cd "$(dirname "$0")/.."
-scripts/lint.sh
-lint=$?
-
 base=$(mktemp -d "${TMPDIR:-/tmp}/sn.XXXXXX") || exit 2
-trap 'rm -rf "$base"' EXIT
+scripts/lint.sh >"$base/lint" 2>&1 &
+linting=$!
+trap 'kill $linting 2>/dev/null; rm -rf "$base"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 export TMPDIR="$base"
@@ -41,9 +41,12 @@ run() {
     return $status
 }
 
-share=(-n "${JOBS:-2}" --dist loadfile --no-loadscope-reorder)
+share=(-n "${JOBS:-3}" --dist loadfile --no-loadscope-reorder)
 run t "${share[@]}" -m "not alone" "${measure[@]}" "$@"
 together=$?
+wait $linting
+lint=$? linting=
+cat "$base/lint"
 [ $together -le 1 ] || [ $together -eq $none ] || exit $together
 run a -m alone "$@"
 alone=$?

@@ -32,6 +32,13 @@ HERE: Final = Path(__file__).parent
 STAYING: Final = (HERE / "unit", HERE / "openflow")
 """Where tests are that never leave the machine's own network namespace."""
 NETWORK: Final = os.readlink("/proc/self/ns/net")
+LONGEST: Final = (
+    *("unit/test_simulate.py", "unit/test_cli.py", "unit/test_ryu_manager.py"),
+    *("lab/test_demo.py", "lab/test_libvirt_plugin.py", "lab/test_ipv6.py"),
+    *("lab/test_libvirt_faults.py", "lab/test_mininet.py", "lab/test_failover.py"),
+    *("lab/test_podman_plugin.py", "lab/test_hypervisor_faults.py", "lab/test_netns_plugin.py"),
+)
+"""Files that take a minute or more, longest first: one begun last would be waited for."""
 
 configuration.set_hypothesis_home_dir(HERE.parent / "build" / "hypothesis")
 settings.register_profile("sncontroller", deadline=None)
@@ -69,12 +76,12 @@ def pytest_sessionstart() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """First those that stay; and the core's coverage is what its own tests reach, and no lab.
+    """First those that stay, of both the longest; the core's coverage is its own tests', no lab's.
 
     Nor what examples reach that are drawn at random: they differ from run to run.
     """
     yield
-    items.sort(key=lambda item: not _stays(item))
+    items.sort(key=lambda item: (not _stays(item), _rank(item)))
     for item in items:
         drawn = item.get_closest_marker("hypothesis") is not None
         if drawn or HERE / "unit" not in item.path.parents:
@@ -89,3 +96,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _stays(item: pytest.Item) -> bool:
     return any(directory in item.path.parents for directory in STAYING)
+
+
+def _rank(item: pytest.Item) -> int:
+    name = item.path.relative_to(HERE).as_posix() if HERE in item.path.parents else ""
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
