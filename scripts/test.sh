@@ -21,6 +21,7 @@ trap 'kill $linting 2>/dev/null; rm -rf "$base"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 export TMPDIR="$base"
+unset PYTHONDONTWRITEBYTECODE # else each process of a test compiles the project anew
 rm -rf build/failed-tests
 measure=()
 case "$*" in
