@@ -116,8 +116,10 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self._switches: dict[int, Switch] = {}
         self._datapaths: dict[int, Any] = {}
         self._inbox: Any = queue.LightQueue()
-        self._unread_polls = 0
-        """Groups whose counters are in the inbox."""
+        self._counted: Any = queue.LightQueue()
+        """Counters, group by group: whatever else happens does not wait for them in the inbox."""
+        self._unannounced = 0
+        """Switches that have come up, and not all of their groups know it."""
         self._outbox: Any = queue.LightQueue()
         self._new_flows = Admission(self._answer, self._switches, self._watched)
         self._pins: list[AddPin] = []
@@ -136,8 +138,9 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         super().start()
         gc.set_threshold(*CYCLES_SOUGHT)
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
-        loops = (self._work, self._new_flows.run, self._carry_out_all, self._keep_time, self._poll)
-        self._loops = [hub.spawn(loop) for loop in (*loops, self._remember)]
+        loops = (self._work, self._count, self._new_flows.run, self._carry_out_all)
+        timers = (self._keep_time, self._poll, self._remember)
+        self._loops = [hub.spawn(loop) for loop in (*loops, *timers)]
 
     def stop(self) -> None:
         """End; the switches go on forwarding, the nodes go on serving."""
@@ -150,17 +153,14 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     # events in
 
     def put(self, event: Event) -> None:
-        """Queue an event for the controller. New flows beyond a bound are dropped and counted.
-
-        A switch that has just come up is polled at once: least connections needs its counts.
-        """
+        """Queue an event for the controller. New flows beyond a bound are dropped and counted."""
         if isinstance(event, NewFlow):
             self._new_flows.put(event)
-            return
-        self._inbox.put(event)
-        self._unread_polls += isinstance(event, Polled)
-        if isinstance(event, SwitchUp) and event.datapath in self._switches:
-            self._switches[event.datapath].poll(time.time())
+        elif isinstance(event, Polled):
+            self._counted.put(event)
+        else:
+            self._unannounced += isinstance(event, SwitchUp)
+            self._inbox.put(event)
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
     def on_state(self, change: Any) -> None:
@@ -191,7 +191,11 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     # green threads
 
     def _work(self) -> None:
-        """Give events to the groups they concern, one group at a time."""
+        """Give events to the groups they concern, one group at a time.
+
+        When all know of a switch that has come up, it is polled at once: least connections needs
+        its counts.
+        """
         turns = Turns(LONG_TURN_S)
         while True:
             event = self._inbox.get()
@@ -203,7 +207,18 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 with self._watched(event):
                     self.controller.give(zone, event, time.time())
                 turns.pause()
-            self._unread_polls -= isinstance(event, Polled)
+            if isinstance(event, SwitchUp):
+                self._unannounced -= 1
+                self._ask_counters(event.datapath)
+            turns.pause()
+
+    def _count(self) -> None:
+        """Take in counters, in short turns: a change needs a dozen until the switch confirms it."""
+        turns = Turns()
+        while True:
+            polled = self._counted.get()
+            with self._watched(polled):
+                self.controller.handle(polled, time.time())
             turns.pause()
 
     def _answer(self, flow: NewFlow) -> list[AddPin]:
@@ -234,17 +249,22 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             hub.sleep(max(SHORTEST_PAUSE_S, due_s - time.time()))
 
     def _poll(self) -> None:
-        """Poll every interval; not before what the last poll brought is read: it would pile up."""
+        """Poll every interval; not before what the last poll brought is read: it would pile up.
+
+        Counts of a switch that a group does not know yet would be lost.
+        """
         while True:
             hub.sleep(self.controller.config.poll_interval_s)
-            while self._unread_polls:
+            while self._unannounced or not self._counted.empty():
                 hub.sleep(SHORTEST_PAUSE_S)
-            for switch in tuple(self._switches.values()):
-                try:
-                    switch.poll(time.time())
-                except Exception:
-                    self.handler_errors += 1
-                    LOG.exception("cannot poll")
+            for datapath in tuple(self._switches):
+                self._ask_counters(datapath)
+
+    def _ask_counters(self, datapath: int) -> None:
+        switch = self._switches.get(datapath)
+        if switch is not None:
+            with self._watched(switch):
+                switch.poll(time.time())
 
     def _remember(self) -> None:
         while True:
