@@ -61,14 +61,11 @@ from sncontroller.openflow import packets
 from sncontroller.openflow.admission import Admission
 from sncontroller.openflow.switch import EVENTS, Switch
 from sncontroller.store import KEEP_EVERY_S, Store
+from sncontroller.turns import LONG_TURN_S, Turns
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 SHORTEST_PAUSE_S = 0.002
-TURN_S = 0.001
-"""So long a green thread works before others have their turn, which costs some 0.05 ms itself."""
-LONG_TURN_S = 0.004
-"""The same for the one that all others give work to."""
 CYCLES_SOUGHT = 50_000, 20, 100
 """When Python looks for garbage that counting references does not find. Entries and states are
 trees, of which there are millions: looking for cycles among them took two fifths of compiling."""
@@ -83,24 +80,6 @@ _WARNINGS = frozenset(
         Kind.BFD,
     }
 )
-
-
-class Turns:
-    """The turns of one green thread: the others have theirs once one has lasted.
-
-    A switch that is not heard or answered in time disconnects, and a change must not wait until a
-    thousand groups were polled.
-    """
-
-    def __init__(self, turn_s: float = TURN_S) -> None:
-        self._turn_s = turn_s
-        self._since_s = time.monotonic()
-
-    def pause(self) -> None:
-        """Leave the others a turn, if this one has lasted."""
-        if time.monotonic() - self._since_s >= self._turn_s:
-            hub.sleep(0)
-            self._since_s = time.monotonic()
 
 
 class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no types
@@ -213,13 +192,19 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             turns.pause()
 
     def _count(self) -> None:
-        """Take in counters, in short turns: a change needs a dozen until the switch confirms it."""
+        """Take in counters, group by group.
+
+        A change needs a dozen turns of everybody's until the switch confirms it: they are as short
+        as can be then.
+        """
         turns = Turns()
         while True:
             polled = self._counted.get()
             with self._watched(polled):
                 self.controller.handle(polled, time.time())
-            turns.pause()
+            switches = self._switches.values()
+            changing = not self._outbox.empty() or any(each.is_changing for each in switches)
+            turns.pause(at_once=changing)
 
     def _answer(self, flow: NewFlow) -> list[AddPin]:
         """What is to be sent for a new flow."""

@@ -109,6 +109,11 @@ class Switch:
         """Whether new flows should wait, so that tables and statistics need not."""
         return self._wire.crowded
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether a change of a table is under way."""
+        return bool(self._changing)
+
     def add_pins(self, commands: Iterable[AddPin]) -> None:
         """Pin flows, and let the packets that asked for it follow.
 
