@@ -41,8 +41,9 @@ _COUNTING_MASK = COOKIE_MAGIC_MASK | (Kind.SERVICE ^ Kind.RETURN | Kind.CLASSIFY
 """What ``CLASSIFY`` and ``RETURN`` have in common, and ``SERVICE`` has not: one bit."""
 
 ASKED_AT_ONCE = 6_000
-"""Where there are more entries to ask for, it is done in pieces of about so many: some 30 ms. For
-each piece the switch looks through a whole table; pieces half as large cost it a third more."""
+"""Where there are more entries to ask for, it is done in pieces of at most about so many. By table
+the switch does nothing twice; for each part of the groups it looks through a whole table: of 14,400
+entries, two parts took it 1.3 times as long as one, and eight twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
