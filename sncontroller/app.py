@@ -61,14 +61,11 @@ from sncontroller.openflow import packets
 from sncontroller.openflow.admission import Admission
 from sncontroller.openflow.switch import EVENTS, Switch
 from sncontroller.store import KEEP_EVERY_S, Store
+from sncontroller.turns import LONG_TURN_S, Turns
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 SHORTEST_PAUSE_S = 0.002
-TURN_S = 0.001
-"""So long a green thread works before others have their turn, which costs some 0.05 ms itself."""
-LONG_TURN_S = 0.004
-"""The same for the one that all others give work to."""
 CYCLES_SOUGHT = 50_000, 20, 100
 """When Python looks for garbage that counting references does not find. Entries and states are
 trees, of which there are millions: looking for cycles among them took two fifths of compiling."""
@@ -85,24 +82,6 @@ _WARNINGS = frozenset(
 )
 
 
-class Turns:
-    """The turns of one green thread: the others have theirs once one has lasted.
-
-    A switch that is not heard or answered in time disconnects, and a change must not wait until a
-    thousand groups were polled.
-    """
-
-    def __init__(self, turn_s: float = TURN_S) -> None:
-        self._turn_s = turn_s
-        self._since_s = time.monotonic()
-
-    def pause(self) -> None:
-        """Leave the others a turn, if this one has lasted."""
-        if time.monotonic() - self._since_s >= self._turn_s:
-            hub.sleep(0)
-            self._since_s = time.monotonic()
-
-
 class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no types
     """One controller for all groups of one configuration file."""
 
@@ -116,8 +95,10 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         self._switches: dict[int, Switch] = {}
         self._datapaths: dict[int, Any] = {}
         self._inbox: Any = queue.LightQueue()
-        self._unread_polls = 0
-        """Groups whose counters are in the inbox."""
+        self._counted: Any = queue.LightQueue()
+        """Counters, group by group: whatever else happens does not wait for them in the inbox."""
+        self._unannounced = 0
+        """Switches that have come up, and not all of their groups know it."""
         self._outbox: Any = queue.LightQueue()
         self._new_flows = Admission(self._answer, self._switches, self._watched)
         self._pins: list[AddPin] = []
@@ -136,8 +117,9 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         super().start()
         gc.set_threshold(*CYCLES_SOUGHT)
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
-        loops = (self._work, self._new_flows.run, self._carry_out_all, self._keep_time, self._poll)
-        self._loops = [hub.spawn(loop) for loop in (*loops, self._remember)]
+        loops = (self._work, self._count, self._new_flows.run, self._carry_out_all)
+        timers = (self._keep_time, self._poll, self._remember)
+        self._loops = [hub.spawn(loop) for loop in (*loops, *timers)]
 
     def stop(self) -> None:
         """End; the switches go on forwarding, the nodes go on serving."""
@@ -150,17 +132,14 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     # events in
 
     def put(self, event: Event) -> None:
-        """Queue an event for the controller. New flows beyond a bound are dropped and counted.
-
-        A switch that has just come up is polled at once: least connections needs its counts.
-        """
+        """Queue an event for the controller. New flows beyond a bound are dropped and counted."""
         if isinstance(event, NewFlow):
             self._new_flows.put(event)
-            return
-        self._inbox.put(event)
-        self._unread_polls += isinstance(event, Polled)
-        if isinstance(event, SwitchUp) and event.datapath in self._switches:
-            self._switches[event.datapath].poll(time.time())
+        elif isinstance(event, Polled):
+            self._counted.put(event)
+        else:
+            self._unannounced += isinstance(event, SwitchUp)
+            self._inbox.put(event)
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
     def on_state(self, change: Any) -> None:
@@ -191,7 +170,11 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     # green threads
 
     def _work(self) -> None:
-        """Give events to the groups they concern, one group at a time."""
+        """Give events to the groups they concern, one group at a time.
+
+        When all know of a switch that has come up, it is polled at once: least connections needs
+        its counts.
+        """
         turns = Turns(LONG_TURN_S)
         while True:
             event = self._inbox.get()
@@ -203,8 +186,25 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 with self._watched(event):
                     self.controller.give(zone, event, time.time())
                 turns.pause()
-            self._unread_polls -= isinstance(event, Polled)
+            if isinstance(event, SwitchUp):
+                self._unannounced -= 1
+                self._ask_counters(event.datapath)
             turns.pause()
+
+    def _count(self) -> None:
+        """Take in counters, group by group.
+
+        A change needs a dozen turns of everybody's until the switch confirms it: they are as short
+        as can be then.
+        """
+        turns = Turns()
+        while True:
+            polled = self._counted.get()
+            with self._watched(polled):
+                self.controller.handle(polled, time.time())
+            switches = self._switches.values()
+            changing = not self._outbox.empty() or any(each.is_changing for each in switches)
+            turns.pause(at_once=changing)
 
     def _answer(self, flow: NewFlow) -> list[AddPin]:
         """What is to be sent for a new flow."""
@@ -234,17 +234,22 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             hub.sleep(max(SHORTEST_PAUSE_S, due_s - time.time()))
 
     def _poll(self) -> None:
-        """Poll every interval; not before what the last poll brought is read: it would pile up."""
+        """Poll every interval; not before what the last poll brought is read: it would pile up.
+
+        Counts of a switch that a group does not know yet would be lost.
+        """
         while True:
             hub.sleep(self.controller.config.poll_interval_s)
-            while self._unread_polls:
+            while self._unannounced or not self._counted.empty():
                 hub.sleep(SHORTEST_PAUSE_S)
-            for switch in tuple(self._switches.values()):
-                try:
-                    switch.poll(time.time())
-                except Exception:
-                    self.handler_errors += 1
-                    LOG.exception("cannot poll")
+            for datapath in tuple(self._switches):
+                self._ask_counters(datapath)
+
+    def _ask_counters(self, datapath: int) -> None:
+        switch = self._switches.get(datapath)
+        if switch is not None:
+            with self._watched(switch):
+                switch.poll(time.time())
 
     def _remember(self) -> None:
         while True:

@@ -53,11 +53,10 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     """The group after ``event``, and what is to be done for it."""
     turn = Turn(group, now)
     _take_in(turn, event)
-    if isinstance(event, ev.NewFlow):
+    if _is_counting(group, event, turn):
         return turn.group, tuple(turn.commands)
-    calm = turn.group.calm
-    passes = calm and _passes(group, event, turn.group)
-    whole = not passes or now >= _look_s(turn.group, calm)
+    passes = isinstance(event, _PASSING) and turn.group.is_calm
+    whole = not passes or now >= _look_s(turn.group, calm=True)
     if whole:
         turn.change(looked_s=now)
         rotation.converge(turn)
@@ -67,13 +66,14 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     if whole:
         bfd.converge(turn)
         rotation.publish(turn)
+    turn.change(calm=turn.group.is_calm)
     return turn.group, tuple(turn.commands)
 
 
 def due_s(group: Group, now: float) -> float:
     """When the group needs its next ``Tick``."""
-    soonest_s = min(probing.wake_s(group), reporting.wake_s(group), _look_s(group, group.calm))
-    return max(now + SHORTEST_TICK_S, soonest_s)
+    look_s = _look_s(group, group.calm)
+    return max(now + SHORTEST_TICK_S, min(probing.wake_s(group), reporting.wake_s(group), look_s))
 
 
 def _look_s(group: Group, calm: bool) -> float:
@@ -83,11 +83,17 @@ def _look_s(group: Group, calm: bool) -> float:
     return min(group.looked_s + every_s, soonest_s)
 
 
-def _passes(before: Group, event: ev.Event, after: Group) -> bool:
-    """Whether nothing more can follow from the event for a group that is calm."""
-    if isinstance(event, ev.Polled):
-        return after.wanted == before.wanted and not measure.reaches_the_switch(after.spec)
-    return isinstance(event, _PASSING)
+def _is_counting(before: Group, event: ev.Event, turn: Turn) -> bool:
+    """Whether the event brought no more than numbers: a new flow, or counters of a calm group."""
+    if not isinstance(event, ev.Polled):
+        return isinstance(event, ev.NewFlow)
+    after = turn.group
+    steady = before.calm and after.wanted == before.wanted
+    return (
+        steady
+        and not measure.reaches_the_switch(after.spec)
+        and turn.now < _look_s(after, calm=True)
+    )
 
 
 def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:

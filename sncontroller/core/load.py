@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
@@ -60,8 +59,7 @@ MISSING = Counters()
 """What a reply that did not come says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """Counters and when they were read, in seconds of any one clock that does not jump.
 
     The switch's own clock (the duration in a statistics reply) beats the time of arrival: then a
@@ -72,8 +70,7 @@ class Sample:
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """A node's signals; None is unknown, which is not zero."""
 
     new_flows_per_s: float | None = None
@@ -93,8 +90,7 @@ class Rates:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """What was counted between two samples; a field is None when it is unknown."""
 
     end_s: float
@@ -105,9 +101,13 @@ class Interval:
     drops: int | None
     active_flows: int | None
 
+    @property
+    def counted(self) -> tuple[int | None, ...]:
+        """By how much each counter grew."""
+        return self[2:6]
 
-@dataclass(frozen=True, slots=True)
-class Tracker:
+
+class Tracker(NamedTuple):
     """A node's recent intervals: the memory behind its smoothed rates."""
 
     window_s: float = DEFAULT_WINDOW_S
@@ -126,8 +126,7 @@ class Tracker:
         return smoothed(self.intervals)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """A node's load: the fraction of its capacity that its most loaded signal uses."""
 
     value: float
@@ -215,7 +214,7 @@ def _caught_up(tracker: Tracker, last: Sample, still_s: float, oldest_s: float) 
     passed, end_s = [], still_s
     while end_s > max(oldest_s, last.at_s):
         length_s = min(newest.length_s, end_s - last.at_s)
-        passed.append(replace(newest, end_s=end_s, length_s=length_s))
+        passed.append(newest._replace(end_s=end_s, length_s=length_s))
         end_s -= newest.length_s
     intervals = (*tracker.intervals, *reversed(passed))
     return Tracker(tracker.window_s, Sample(last.counters, still_s), intervals, still=True)
@@ -223,19 +222,22 @@ def _caught_up(tracker: Tracker, last: Sample, still_s: float, oldest_s: float) 
 
 def _are_still(intervals: tuple[Interval, ...]) -> bool:
     """Whether no counter grew in any of them; one that is not known was known in none."""
-    counted = {(i.new_flows, i.packets, i.bytes, i.drops) for i in intervals}
-    return len(counted) == 1 and not any(counted.pop())
+    counted = intervals[-1].counted
+    return not any(counted) and all(interval.counted == counted for interval in intervals)
 
 
 def smoothed(intervals: tuple[Interval, ...]) -> Rates:
     """The mean rates over the intervals in which each signal is known; the newest gauge."""
-    octets = _mean([(i.bytes, i.length_s) for i in intervals])
+    if not intervals:
+        return Rates()
+    _, lengths_s, new_flows, packets, octets, drops, gauges = zip(*intervals, strict=True)
+    octets_per_s = _mean(octets, lengths_s)
     return Rates(
-        new_flows_per_s=_mean([(i.new_flows, i.length_s) for i in intervals]),
-        packets_per_s=_mean([(i.packets, i.length_s) for i in intervals]),
-        bits_per_s=None if octets is None else 8 * octets,
-        active_flows=intervals[-1].active_flows if intervals else None,
-        drops_per_s=_mean([(i.drops, i.length_s) for i in intervals]),
+        new_flows_per_s=_mean(new_flows, lengths_s),
+        packets_per_s=_mean(packets, lengths_s),
+        bits_per_s=None if octets_per_s is None else 8 * octets_per_s,
+        active_flows=gauges[-1],
+        drops_per_s=_mean(drops, lengths_s),
     )
 
 
@@ -293,9 +295,11 @@ def _counted(old: int | None, new: int | None) -> int | None:
     return grown if grown < MAX_WRAP_DELTA else None
 
 
-def _mean(counts: list[tuple[int | None, float]]) -> float | None:
-    """Counts per second over the intervals with a known count."""
-    known = [(count, length_s) for count, length_s in counts if count is not None]
-    if not known:
-        return None
-    return sum(count for count, _ in known) / sum(length_s for _, length_s in known)
+def _mean(counts: tuple[Any, ...], lengths_s: tuple[float, ...]) -> float | None:
+    """Counts per second over the intervals with a known count, which is a number."""
+    if None in counts:
+        known = [each for each in zip(counts, lengths_s, strict=True) if each[0] is not None]
+        if not known:
+            return None
+        counts, lengths_s = zip(*known, strict=True)
+    return float(sum(counts) / sum(lengths_s))

@@ -24,14 +24,15 @@ def polled(turn: Turn, poll: Polled) -> None:
     A node that nothing was heard of since the last round costs a comparison.
     """
     group = turn.group
-    still_s, learns = group.polled_s, group.spec.pinning == "learn"
+    still_s, learns, tell = group.polled_s, group.spec.pinning == "learn", _tell(group.spec)
     turn.change(polled_s=max(still_s, poll.at_s))
     for index, node in group.nodes.items():
         counters = poll.nodes.get(index)
         if counters is None:
             weigh(turn, node)
             continue
-        _measure(turn, node, counters, poll.at_s, still_s)
+        told = _told(turn, node) if tell or node.told else node.told
+        _measure(turn, node, counters, told, poll.at_s, still_s)
         if learns:
             pins.counted(turn, turn.node(index), counters.active_flows)
     decide(turn)
@@ -53,11 +54,14 @@ def _load(turn: Turn, rates: load.Rates, told: Mapping[str, float | None]) -> lo
     return None if capacity is None else load.load_of(rates, capacity, told)
 
 
+def _tell(spec: GroupSpec) -> bool:
+    """Whether nodes have signals that are not counted by the switch."""
+    return bool(spec.reports) or spec.health.asks
+
+
 def _told(turn: Turn, node: Node) -> Mapping[str, float | None]:
     """The signals that are not counted by the switch: probe latency, and the node's reports."""
     spec = turn.spec
-    if not node.told and not spec.reports and not spec.health.asks:
-        return node.told
     told = {
         name: report.known(node.known, name, turn.now)
         for source in spec.reports
@@ -90,15 +94,22 @@ def decide(turn: Turn) -> None:
         turn.log(Kind.WANTED, None, f"{group.wanted} -> {decision.wanted} nodes: {decision.reason}")
 
 
-def _measure(turn: Turn, node: Node, counters: NodeCounters, at_s: float, still_s: float) -> None:
+def _measure(
+    turn: Turn,
+    node: Node,
+    counters: NodeCounters,
+    told: Mapping[str, float | None],
+    at_s: float,
+    still_s: float,
+) -> None:
     seen = Counters(
-        new_flows=counters.new_flows,
-        packets=_sum(counters.packets, counters.reply_packets),
-        bytes=_sum(counters.bytes, counters.reply_bytes),
-        drops=counters.port_drops,
-        active_flows=counters.active_flows,
+        counters.new_flows,
+        _sum(counters.packets, counters.reply_packets),
+        _sum(counters.bytes, counters.reply_bytes),
+        counters.port_drops,
+        counters.active_flows,
     )
-    told, quiet_since_s = _told(turn, node), node.quiet_since_s
+    quiet_since_s = node.quiet_since_s
     if told is node.told and quiet_since_s is not None and node.tracker.stays(seen):
         return
     tracker = load.update(node.tracker, Sample(seen, at_s), still_s)

@@ -116,8 +116,7 @@ class Node:
     def calm(self) -> bool:
         """Whether it serves or waits, answers, and time alone changes nothing about that."""
         settled = self.state is State.ACTIVE or self.state is State.STANDBY
-        linked = self.port is not None and self.port.up
-        return settled and linked and self.health.is_sound and not self.health.suppressed
+        return settled and self.linked and self.health.is_sound and not self.health.suppressed
 
     @property
     def linked(self) -> bool:
@@ -149,6 +148,8 @@ class Group:
     born_s: float
     looked_s: float = -math.inf
     """When all that may follow from time alone was looked at last."""
+    calm: bool = False
+    """Whether it ``is_calm``, as of the last event but for new flows and counters."""
     nodes: Mapping[Index, Node] = field(default_factory=dict)
     """By index, the lowest first."""
     primary: Index = PRIMARY_INDEX
@@ -219,10 +220,11 @@ class Group:
         return self.datapath is not None
 
     @property
-    def calm(self) -> bool:
+    def is_calm(self) -> bool:
         """Whether nothing can follow from one more good answer of a node."""
-        steady = not self.held and not self.waits and self.apply_again_s is None
-        return steady and all(node.calm for node in self.nodes.values()) and not self.short
+        if self.held or self.waits or self.apply_again_s is not None:
+            return False
+        return all(node.calm for node in self.nodes.values()) and not self.short
 
     @property
     def ingress(self) -> tuple[int, ...]:

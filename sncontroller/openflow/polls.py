@@ -8,9 +8,10 @@ where an answer is missing.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ from sncontroller.core.layout import (
     cookie,
     deliver_group,
     origin,
+    zone_bits,
 )
 from sncontroller.openflow import codec, requests
 from sncontroller.openflow.wire import Answer, Part, Wire
@@ -37,6 +39,11 @@ _SERVICE_MASK = COOKIE_MAGIC_MASK | 0xFFFF << 32
 _COUNTING = cookie(Kind.CLASSIFY, Zone(0))
 _COUNTING_MASK = COOKIE_MAGIC_MASK | (Kind.SERVICE ^ Kind.RETURN | Kind.CLASSIFY) << 32
 """What ``CLASSIFY`` and ``RETURN`` have in common, and ``SERVICE`` has not: one bit."""
+
+ASKED_AT_ONCE = 6_000
+"""Where there are more entries to ask for, it is done in pieces of at most about so many. By table
+the switch does nothing twice; for each part of the groups it looks through a whole table: of 14,400
+entries, two parts took it 1.3 times as long as one, and eight twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,11 @@ _UNKNOWN: _Unknown = (None, None, None)
 
 
 class Round:
-    """Asks once; ``finish`` is called when everything was answered.
+    """Asks once; ``heard`` is called when all that was asked for so far is answered.
 
-    ``given`` is what ``NodeCounters.flows_given`` is to say, ``reader`` remembers earlier rounds.
+    Where there is much to ask for, it is one piece after the other: what else the switch has to
+    answer waits for one of them, not for all. ``given`` is what ``NodeCounters.flows_given`` is to
+    say, ``reader`` remembers earlier rounds.
     """
 
     def __init__(
@@ -93,32 +102,44 @@ class Round:
         layout: Layout,
         groups: Mapping[Zone, Watched],
         at_s: float,
-        finish: Callable[[], None],
+        heard: Callable[[], None],
         given: Mapping[tuple[Zone, Index], int] | None = None,
         reader: codec.CounterReader | None = None,
     ) -> None:
         self._counted = reader or codec.CounterReader()
         self._wire, self._layout, self._groups = wire, layout, groups
         self._given = given or {}
-        self._at_s, self._finish = at_s, finish
+        self._at_s, self._heard = at_s, heard
         self._readers: dict[int, Callable[[bytes], None]] = {}
-        self._whole: set[int] = set()
-        """Tables that were answered to the last entry."""
+        self._unasked: deque[Callable[[], Iterable[bytes]]] = deque()
         self._flows: dict[int, dict[int, Sums]] = {table: {} for table in polled_tables(layout)}
         """By table and cookie."""
+        entries = sum(len(group.entries) for group in groups.values())
+        self._is_large = entries > ASKED_AT_ONCE
+        self._parts: int = 1 << (entries // len(self._flows) // ASKED_AT_ONCE).bit_length()
+        """A power of 2: into so many the groups are divided, by the last bits of their zones."""
+        self._unread = dict.fromkeys(self._flows, self._parts)
+        """By table, how many answers with entries are missing."""
         self._drops: dict[int | None, int | None] = {}
         self._pins: dict[tuple[Zone, Index], int] = {}
         self._others: int | None = None
         """Entries that are not asked for one by one."""
 
     def start(self, port_count: int) -> None:
-        """Send the requests; ``port_count`` is how many ports the bridge has."""
-        self._wire.send(
-            *(self._ask_flows(table) for table in self._flows),
-            self._ask_others(),
-            *self._ask_ports(port_count),
-            *(self._ask_pins(zone, index) for zone, index in self._pinned_nodes()),
-        )
+        """Send the first requests; ``port_count`` is how many ports the bridge has."""
+        parts = [(table, part) for part in range(self._parts) for table in self._flows]
+        self._unasked.extend(partial(self._ask_flows, *each) for each in parts)
+        self._unasked.append(partial(self._ask_rest, port_count))
+        self._ask(1 if self._is_large else len(self._unasked))
+
+    def go_on(self) -> None:
+        """Ask for the next piece, if what was asked for is answered."""
+        if self._unasked and not self._readers:
+            self._ask(1)
+
+    def _ask(self, pieces: int) -> None:
+        asked = [self._unasked.popleft() for _ in range(pieces)]
+        self._wire.send(*(request for ask in asked for request in ask()))
 
     def close(self) -> None:
         """Late answers are not for this round."""
@@ -128,21 +149,23 @@ class Round:
     @property
     def complete(self) -> bool:
         """Whether everything was answered."""
-        return not self._readers
+        return not self._readers and not self._unasked
 
     def results(self) -> Iterator[Polled]:
         """Every group's counters, with what was answered so far."""
         layout, drops, pins, given = self._layout, self._drops, self._pins, self._given
-        new = self._sums(layout.commit_table, Kind.COMMIT)
-        pinned = self._sums(layout.dispatch_table, Kind.PINNED)
-        back = self._sums(layout.entry_table, Kind.RETURN)
+        new = self._sums(layout.commit_table)
+        pinned = self._sums(layout.dispatch_table)
+        back = self._sums(layout.entry_table)
         for zone, group in self._groups.items():
+            commits, delivers = cookie(Kind.COMMIT, zone), cookie(Kind.PINNED, zone)
+            returns = cookie(Kind.RETURN, zone)
             nodes = {}
             for index, port in group.nodes.items():
-                _, packets, octets = pinned(zone, index)
-                _, reply_packets, reply_bytes = back(zone, index)
+                _, packets, octets = pinned.get(delivers | index, _UNKNOWN)
+                _, reply_packets, reply_bytes = back.get(returns | index, _UNKNOWN)
                 nodes[index] = NodeCounters(
-                    new(zone, index)[1],
+                    new.get(commits | index, _UNKNOWN)[1],
                     packets,
                     octets,
                     reply_packets,
@@ -153,10 +176,9 @@ class Round:
                 )
             yield Polled(self._wire.datapath_id, zone, self._at_s, nodes)
 
-    def _sums(self, table: int, kind: Kind) -> Callable[[Zone, Index], Sums | _Unknown]:
-        """What was counted in the table for a node: nothing is known before its last entry."""
-        sums = self._flows[table] if table in self._whole else {}
-        return lambda zone, index: sums.get(cookie(kind, zone, index), _UNKNOWN)
+    def _sums(self, table: int) -> Mapping[int, Sums | _Unknown]:
+        """What was counted in the table by cookie: nothing is known before its last entry."""
+        return {} if self._unread[table] else self._flows[table]
 
     def is_strange(self, changed: Set[Zone]) -> bool:
         """Whether not exactly the installed entries were found; complete rounds only.
@@ -194,13 +216,19 @@ class Round:
 
     # asking
 
-    def _ask_flows(self, table: int) -> bytes:
+    def _ask_flows(self, table: int, part: int) -> Iterator[bytes]:
         def read(body: bytes) -> None:
             _add(self._flows[table], self._counted.read(body))
 
         entry = table == self._layout.entry_table
-        ours = (_COUNTING, _COUNTING_MASK) if entry else (COOKIE_MAGIC, COOKIE_MAGIC_MASK)
-        return requests.flow_request(self._reader(read, table), table, *ours)
+        ours, mask = (_COUNTING, _COUNTING_MASK) if entry else (COOKIE_MAGIC, COOKIE_MAGIC_MASK)
+        ours, mask = ours | zone_bits(part), mask | zone_bits(self._parts - 1)
+        yield requests.flow_request(self._reader(read, table), table, ours, mask)
+
+    def _ask_rest(self, port_count: int) -> Iterator[bytes]:
+        yield self._ask_others()
+        yield from self._ask_ports(port_count)
+        yield from (self._ask_pins(zone, index) for zone, index in self._pinned_nodes())
 
     def _ask_others(self) -> bytes:
         def read(body: bytes) -> None:
@@ -242,10 +270,10 @@ class Round:
                 if not answer.last:
                     return
                 if table is not None:
-                    self._whole.add(table)
+                    self._unread[table] -= 1
             del self._readers[xid]
             if not self._readers:
-                self._finish()
+                self._heard()
 
         xid = self._wire.question(hear)
         self._readers[xid] = reader

@@ -109,6 +109,11 @@ class Switch:
         """Whether new flows should wait, so that tables and statistics need not."""
         return self._wire.crowded
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether a change of a table is under way."""
+        return bool(self._changing)
+
     def add_pins(self, commands: Iterable[AddPin]) -> None:
         """Pin flows, and let the packets that asked for it follow.
 
@@ -152,7 +157,7 @@ class Switch:
             self._layout,
             dict(self._watched),
             at_s,
-            self._polled,
+            self._heard,
             dict(self._given),
             self._counters,
         )
@@ -244,6 +249,8 @@ class Switch:
                 self._dump_wanted = True  # does it still hold what we think it does?
                 self._tell_refused(command, refusal)
             self._proceed()
+            if self._round is not None:
+                self._round.go_on()
 
         Change(self._wire, operations, finish).start()
 
@@ -269,9 +276,14 @@ class Switch:
     def _tell_refused(self, command: Apply, reason: str) -> None:
         self._emit(Refused(self._wire.datapath_id, command.zone, command.version, reason))
 
-    def _polled(self) -> None:
-        if self._round is not None:
+    def _heard(self) -> None:
+        """Changes go first: the next piece of a round is asked for when one of them has ended."""
+        if self._round is None:
+            return
+        if self._round.complete:
             self._end_round(self._round)
+        elif not self._changing:
+            self._round.go_on()
 
     def _end_round(self, round_: Round) -> None:
         self._round = None

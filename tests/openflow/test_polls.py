@@ -15,6 +15,7 @@ from sncontroller.core import plan
 from sncontroller.core.entries import Table
 from sncontroller.core.events import (
     AddPin,
+    Applied,
     Apply,
     DropPins,
     Event,
@@ -120,6 +121,39 @@ def test_pins_do_not_lengthen_a_round(bridge: Bridge) -> None:
     start = connected.link.received
     assert total(poll(connected), lambda node: node.active_flows) == 200
     assert connected.link.received - start == rounds[1]
+
+
+@pytest.mark.parametrize("pinning", ["conntrack", "learn"])
+def test_a_large_round_is_asked_for_in_pieces(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pinning: str
+) -> None:
+    """One at a time, by table and by part of the groups; the sums are those of a round in one."""
+    connected = holding(bridge, compiled(pinning=pinning))
+    bridge.inject("client", *(segment(source) for source in range(1000, 1020)))
+    whole = poll(connected)
+    monkeypatch.setattr("sncontroller.openflow.polls.ASKED_AT_ONCE", 1)
+    connected.link.sent.clear()
+    connected.switch.poll(1.0)
+    (first,) = connected.link.sent
+    assert first.count(struct.pack("!HH4x", 1, 0)) == 1, "one request for flows, and nothing else"
+    assert connected.settle() == [whole]
+    assert not caplog.text
+
+
+def test_a_change_goes_before_the_rest_of_a_round(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next piece is asked for when the change is confirmed; the round comes to its end."""
+    monkeypatch.setattr("sncontroller.openflow.polls.ASKED_AT_ONCE", 1)
+    connected = holding(bridge, compiled())
+    connected.switch.poll(1.0)
+    connected.switch.apply(Apply(connected.link.id, ZONE, 2, compiled((1, 2))))
+    assert connected.switch.is_changing
+    applied, polled = connected.settle()
+    assert applied == Applied(connected.link.id, ZONE, 2)
+    assert isinstance(polled, Polled)
+    assert polled.nodes[Index(2)].packets == 0
+    assert not connected.switch.is_changing
 
 
 def test_foreign_ports_are_not_asked_for(bridge: Bridge) -> None:
