@@ -3,6 +3,9 @@
 Wiring only. Ryu's handlers turn what switches say into events on one queue; one green thread takes
 them off, gives them to the controller and carries out its commands. No handler waits for a reply,
 nothing here decides anything.
+
+A queue between two green threads costs a turn of all of them. So what comes most often, a node's
+answer to a probe, and what is sent to nodes go past the queues, while nothing waits in these.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ from ryu import cfg
 from ryu.app.wsgi import WSGIApplication
 from ryu.base import app_manager
 from ryu.controller import ofp_event
-from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+from ryu.controller.handler import (
+    DEAD_DISPATCHER,
+    MAIN_DISPATCHER,
+    set_ev_cls,
+    set_ev_handler,
+)
 from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
 
@@ -136,6 +144,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         super().start()
         gc.set_threshold(*CYCLES_SOUGHT)
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
+        ryu = app_manager.lookup_service_brick("ofp_event")
+        ryu.register_handler(ofp_event.EventOFPPacketIn, self.on_packet_in)
         loops = (self._work, self._new_flows.run, self._carry_out_all, self._keep_time, self._poll)
         self._loops = [hub.spawn(loop) for loop in (*loops, self._remember)]
 
@@ -156,6 +166,10 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """
         if isinstance(event, NewFlow):
             self._new_flows.put(event)
+            return
+        if isinstance(event, Frame) and _is_free(self._inbox):
+            with self._watched(event):
+                self.controller.handle(_read(event), time.time())
             return
         self._inbox.put(event)
         self._unread_polls += isinstance(event, Polled)
@@ -182,6 +196,12 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         if self._is_current(datapath):
             self._switches[datapath.id].on_message(event.msg)
             self._hearing.pause()
+
+    @set_ev_handler(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    def on_packet_in(self, event: Any) -> None:
+        """The same for packet-ins, in the green thread that has read them from the socket."""
+        with self._watched(event):
+            self.on_message(event)
 
     def _is_current(self, datapath: Any) -> bool:
         """Whether this is the switch's connection of now, not one from before it reconnected."""
@@ -263,8 +283,16 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """Queue a command of the core; a step never waits, so no two of them overlap."""
         if isinstance(command, AddPin):
             self._pins.append(command)
+        elif isinstance(command, Transmit) and self._may_leave(command):
+            with self._watched(command):
+                self._to_switch(command)
         else:
             self._outbox.put((group, command))
+
+    def _may_leave(self, command: Transmit) -> bool:
+        """Whether a frame can be sent at once, and would overtake nothing."""
+        switch = self._switches.get(command.datapath)
+        return switch is not None and not switch.congested and _is_free(self._outbox)
 
     def _carry_out_all(self) -> None:
         turns = Turns()
@@ -373,6 +401,11 @@ def load_or_exit(path: str) -> config.Config:
     except config.ConfigError as error:
         print(f"sncontroller: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _is_free(line: Any) -> bool:
+    """Whether nothing is in the queue, nor in the hands of the green thread that empties it."""
+    return bool(line.empty() and line.getting())
 
 
 def _read(event: Event) -> Event:

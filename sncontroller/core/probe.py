@@ -334,9 +334,7 @@ class Prober:
         took_s = now - state.started_s if latency_s is None else latency_s
         result = Result(self.target.node, ok, detail, max(0.0, took_s))
         next_s = state.started_s + pause_s
-        after = ProbeState(
-            wake_s=next_s, count=state.count, ended_port=state.our_port, ended_s=now
-        )
+        after = ProbeState(wake_s=next_s, count=state.count, ended_port=state.our_port, ended_s=now)
         return after, (result,)
 
     def _hang_up(self, state: ProbeState) -> tuple[Action, ...]:

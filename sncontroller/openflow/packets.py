@@ -70,6 +70,7 @@ def encoded(frame: Frame) -> bytes:
     What differs from one probe of a node to the next are four numbers of a TCP segment or two of an
     echo request: all else is written once, and these are written over zeros.
     """
+    blank: Packet
     match frame.packet:
         case Tcp(src_port=src, dst_port=dst, seq=seq, ack=ack, mss=mss):
             blank = replace(frame.packet, src_port=0, dst_port=0, seq=0, ack=0)
