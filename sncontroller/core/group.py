@@ -38,8 +38,10 @@ TICK_S, CALM_TICK_S, SHORTEST_TICK_S = 1.25, 5.0, 0.005
 """Longest time that a group with nothing due is left alone, the same for a calm one, and the
 shortest at all. A poll every second looks at everything, as a tick does, while a group is not calm:
 then no tick is needed beside it."""
-_PASSING = (ev.Tick, ev.Answer, ev.Heard, ev.Reported, ev.Applied, ev.Frame)
+_PASSING = (ev.Tick, ev.Reported, ev.Applied, ev.Frame)
 """Events from which nothing follows for a calm group."""
+_ANSWERS = (ev.Answer, ev.Heard)
+"""Events that say nothing of other nodes than one, nor that time has passed."""
 ANNOUNCE_WITHIN_S = 3.0
 """So long after the primary's end, every table that is live announces the address again."""
 
@@ -53,9 +55,11 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     """The group after ``event``, and what is to be done for it."""
     turn = Turn(group, now)
     _take_in(turn, event)
-    if isinstance(event, ev.NewFlow):
+    if isinstance(event, ev.NewFlow) or (isinstance(event, _ANSWERS) and turn.group is group):
         return turn.group, tuple(turn.commands)
     calm = turn.group.calm
+    if calm and isinstance(event, _ANSWERS):
+        return turn.group, tuple(turn.commands)
     passes = calm and _passes(group, event, turn.group)
     whole = not passes or now >= _look_s(turn.group, calm)
     if whole:
