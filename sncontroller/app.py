@@ -69,14 +69,11 @@ from sncontroller.openflow import packets
 from sncontroller.openflow.admission import Admission
 from sncontroller.openflow.switch import EVENTS, Switch
 from sncontroller.store import KEEP_EVERY_S, Store
+from sncontroller.turns import LONG_TURN_S, Turns, is_free
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 SHORTEST_PAUSE_S = 0.002
-TURN_S = 0.001
-"""So long a green thread works before others have their turn, which costs some 0.05 ms itself."""
-LONG_TURN_S = 0.004
-"""The same for the one that all others give work to."""
 CYCLES_SOUGHT = 50_000, 20, 100
 """When Python looks for garbage that counting references does not find. Entries and states are
 trees, of which there are millions: looking for cycles among them took two fifths of compiling."""
@@ -91,24 +88,6 @@ _WARNINGS = frozenset(
         Kind.BFD,
     }
 )
-
-
-class Turns:
-    """The turns of one green thread: the others have theirs once one has lasted.
-
-    A switch that is not heard or answered in time disconnects, and a change must not wait until a
-    thousand groups were polled.
-    """
-
-    def __init__(self, turn_s: float = TURN_S) -> None:
-        self._turn_s = turn_s
-        self._since_s = time.monotonic()
-
-    def pause(self) -> None:
-        """Leave the others a turn, if this one has lasted."""
-        if time.monotonic() - self._since_s >= self._turn_s:
-            hub.sleep(0)
-            self._since_s = time.monotonic()
 
 
 class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no types
@@ -167,7 +146,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         if isinstance(event, NewFlow):
             self._new_flows.put(event)
             return
-        if isinstance(event, Frame) and _is_free(self._inbox):
+        if isinstance(event, Frame) and is_free(self._inbox):
             with self._watched(event):
                 self.controller.handle(_read(event), time.time())
             return
@@ -292,7 +271,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     def _may_leave(self, command: Transmit) -> bool:
         """Whether a frame can be sent at once, and would overtake nothing."""
         switch = self._switches.get(command.datapath)
-        return switch is not None and not switch.congested and _is_free(self._outbox)
+        return switch is not None and not switch.congested and is_free(self._outbox)
 
     def _carry_out_all(self) -> None:
         turns = Turns()
@@ -401,11 +380,6 @@ def load_or_exit(path: str) -> config.Config:
     except config.ConfigError as error:
         print(f"sncontroller: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def _is_free(line: Any) -> bool:
-    """Whether nothing is in the queue, nor in the hands of the green thread that empties it."""
-    return bool(line.empty() and line.getting())
 
 
 def _read(event: Event) -> Event:
