@@ -173,6 +173,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """Whatever else a switch says is for its ``Switch``."""
         datapath = event.msg.datapath
         if self._is_current(datapath):
+            self._hearing.begin()
             self._switches[datapath.id].on_message(event.msg)
             self._hearing.pause()
 
@@ -194,6 +195,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         turns = Turns(LONG_TURN_S)
         while True:
             event = self._inbox.get()
+            turns.begin()
             zones: tuple[Zone, ...] = ()
             with self._watched(event):
                 event = _read(event)
@@ -277,6 +279,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         turns = Turns()
         while True:
             group, command = self._outbox.get()
+            turns.begin()
             with self._watched(command):
                 self._carry_out(group, command)
             turns.pause()

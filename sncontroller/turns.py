@@ -25,13 +25,22 @@ class Turns:
 
     def __init__(self, turn_s: float = TURN_S) -> None:
         self._turn_s = turn_s
+        self._worked_s = 0.0
+        self._since_s = time.monotonic()
+
+    def begin(self) -> None:
+        """There is work; the time until now was spent waiting for it."""
         self._since_s = time.monotonic()
 
     def pause(self) -> None:
-        """Leave the others a turn, if this one has lasted."""
-        if time.monotonic() - self._since_s >= self._turn_s:
+        """Leave the others a turn, if work has lasted for one."""
+        now_s = time.monotonic()
+        self._worked_s += now_s - self._since_s
+        self._since_s = now_s
+        if self._worked_s >= self._turn_s:
             hub.sleep(0)
-            self._since_s = time.monotonic()
+            self._worked_s = 0.0
+            self.begin()
 
 
 def is_free(line: Any) -> bool:
