@@ -3,6 +3,9 @@
 Wiring only. Ryu's handlers turn what switches say into events on one queue; one green thread takes
 them off, gives them to the controller and carries out its commands. No handler waits for a reply,
 nothing here decides anything.
+
+A queue between two green threads costs a turn of all of them. So what comes most often, a node's
+answer to a probe, and what is sent to nodes go past the queues, while nothing waits in these.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ from ryu import cfg
 from ryu.app.wsgi import WSGIApplication
 from ryu.base import app_manager
 from ryu.controller import ofp_event
-from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+from ryu.controller.handler import (
+    DEAD_DISPATCHER,
+    MAIN_DISPATCHER,
+    set_ev_cls,
+    set_ev_handler,
+)
 from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
 
@@ -61,7 +69,7 @@ from sncontroller.openflow import packets
 from sncontroller.openflow.admission import Admission
 from sncontroller.openflow.switch import EVENTS, Switch
 from sncontroller.store import KEEP_EVERY_S, Store
-from sncontroller.turns import LONG_TURN_S, Turns
+from sncontroller.turns import LONG_TURN_S, Turns, is_free
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
@@ -117,6 +125,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         super().start()
         gc.set_threshold(*CYCLES_SOUGHT)
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
+        ryu = app_manager.lookup_service_brick("ofp_event")
+        ryu.register_handler(ofp_event.EventOFPPacketIn, self.on_packet_in)
         loops = (self._work, self._count, self._new_flows.run, self._carry_out_all)
         timers = (self._keep_time, self._poll, self._remember)
         self._loops = [hub.spawn(loop) for loop in (*loops, *timers)]
@@ -137,6 +147,9 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             self._new_flows.put(event)
         elif isinstance(event, Polled):
             self._counted.put(event)
+        elif isinstance(event, Frame) and is_free(self._inbox):
+            with self._watched(event):
+                self.controller.handle(_read(event), time.time())
         else:
             self._unannounced += isinstance(event, SwitchUp)
             self._inbox.put(event)
@@ -159,8 +172,15 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """Whatever else a switch says is for its ``Switch``."""
         datapath = event.msg.datapath
         if self._is_current(datapath):
+            self._hearing.begin()
             self._switches[datapath.id].on_message(event.msg)
             self._hearing.pause()
+
+    @set_ev_handler(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    def on_packet_in(self, event: Any) -> None:
+        """The same for packet-ins, in the green thread that has read them from the socket."""
+        with self._watched(event):
+            self.on_message(event)
 
     def _is_current(self, datapath: Any) -> bool:
         """Whether this is the switch's connection of now, not one from before it reconnected."""
@@ -178,6 +198,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         turns = Turns(LONG_TURN_S)
         while True:
             event = self._inbox.get()
+            turns.begin()
             zones: tuple[Zone, ...] = ()
             with self._watched(event):
                 event = _read(event)
@@ -200,6 +221,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         turns = Turns()
         while True:
             polled = self._counted.get()
+            turns.begin()
             with self._watched(polled):
                 self.controller.handle(polled, time.time())
             switches = self._switches.values()
@@ -268,13 +290,22 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """Queue a command of the core; a step never waits, so no two of them overlap."""
         if isinstance(command, AddPin):
             self._pins.append(command)
+        elif isinstance(command, Transmit) and self._may_leave(command):
+            with self._watched(command):
+                self._to_switch(command)
         else:
             self._outbox.put((group, command))
+
+    def _may_leave(self, command: Transmit) -> bool:
+        """Whether a frame can be sent at once, and would overtake nothing."""
+        switch = self._switches.get(command.datapath)
+        return switch is not None and not switch.congested and is_free(self._outbox)
 
     def _carry_out_all(self) -> None:
         turns = Turns()
         while True:
             group, command = self._outbox.get()
+            turns.begin()
             with self._watched(command):
                 self._carry_out(group, command)
             turns.pause()

@@ -262,9 +262,11 @@ class Controller:
         self._step(spec.zone, Respecified(alone), now)
 
     def _step(self, zone: Zone, event: Event, now: float) -> None:
-        group, commands = machine.step(self.groups[zone], event, now)
-        self.groups[zone] = group
-        self._due_s[zone] = machine.due_s(group, now)
+        before = self.groups[zone]
+        group, commands = machine.step(before, event, now)
+        if group is not before or self._due_s[zone] <= now:
+            self.groups[zone] = group
+            self._due_s[zone] = machine.due_s(group, now)
         for command in commands:
             self._effects.carry_out(group.spec.name, command)
         if zone in self._leaving and all(not node.ours for node in group.nodes.values()):

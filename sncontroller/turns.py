@@ -1,12 +1,12 @@
-"""How long a green thread works before it leaves the others a turn.
+"""Green threads among each other: how long one works, and whether one has work.
 
-Owns the lengths of turns. Nothing else interrupts a green thread: whoever works through many things
-asks here after each of them.
+Owns what the application's loops have in common; it knows nothing of what they do.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from ryu.lib import hub
 
@@ -25,10 +25,24 @@ class Turns:
 
     def __init__(self, turn_s: float = TURN_S) -> None:
         self._turn_s = turn_s
+        self._worked_s = 0.0
+        self._since_s = time.monotonic()
+
+    def begin(self) -> None:
+        """There is work; the time until now was spent waiting for it."""
         self._since_s = time.monotonic()
 
     def pause(self, at_once: bool = False) -> None:
-        """Leave the others a turn, if this one has lasted, or ``at_once``."""
-        if at_once or time.monotonic() - self._since_s >= self._turn_s:
+        """Leave the others a turn, if work has lasted for one, or ``at_once``."""
+        now_s = time.monotonic()
+        self._worked_s += now_s - self._since_s
+        self._since_s = now_s
+        if at_once or self._worked_s >= self._turn_s:
             hub.sleep(0)
-            self._since_s = time.monotonic()
+            self._worked_s = 0.0
+            self.begin()
+
+
+def is_free(line: Any) -> bool:
+    """Whether nothing is in the queue, nor in the hands of the green thread that empties it."""
+    return bool(line.empty() and line.getting())

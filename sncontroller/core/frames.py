@@ -15,7 +15,8 @@ from sncontroller.core.family import Address
 BROADCAST_MAC = "ff:ff:ff:ff:ff:ff"
 MSS = 536
 """What we can take per segment: small, so that a packet-in carries it whole."""
-WINDOW = 4 * MSS
+WINDOW = MSS
+"""One segment at a time: a status line fits in the first one, and the rest is not asked for."""
 
 
 class ArpOp(IntEnum):

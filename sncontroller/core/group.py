@@ -38,8 +38,10 @@ TICK_S, CALM_TICK_S, SHORTEST_TICK_S = 1.25, 5.0, 0.005
 """Longest time that a group with nothing due is left alone, the same for a calm one, and the
 shortest at all. A poll every second looks at everything, as a tick does, while a group is not calm:
 then no tick is needed beside it."""
-_PASSING = (ev.Tick, ev.Answer, ev.Heard, ev.Reported, ev.Applied, ev.Frame)
+_PASSING = (ev.Tick, ev.Reported, ev.Applied, ev.Frame)
 """Events from which nothing follows for a calm group."""
+_ANSWERS = (ev.Answer, ev.Heard)
+"""Events that say nothing of other nodes than one, nor that time has passed."""
 ANNOUNCE_WITHIN_S = 3.0
 """So long after the primary's end, every table that is live announces the address again."""
 
@@ -53,7 +55,7 @@ def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Com
     """The group after ``event``, and what is to be done for it."""
     turn = Turn(group, now)
     _take_in(turn, event)
-    if _is_counting(group, event, turn):
+    if _is_counting(group, event, turn) or _is_answer(group, event, turn):
         return turn.group, tuple(turn.commands)
     passes = isinstance(event, _PASSING) and turn.group.is_calm
     whole = not passes or now >= _look_s(turn.group, calm=True)
@@ -94,6 +96,13 @@ def _is_counting(before: Group, event: ev.Event, turn: Turn) -> bool:
         and not measure.reaches_the_switch(after.spec)
         and turn.now < _look_s(after, calm=True)
     )
+
+
+def _is_answer(before: Group, event: ev.Event, turn: Turn) -> bool:
+    """Whether a node answered, and nothing follows: nothing changed, or the group stays calm."""
+    if not isinstance(event, _ANSWERS):
+        return False
+    return turn.group is before or (before.calm and turn.group.is_calm)
 
 
 def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:

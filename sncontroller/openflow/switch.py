@@ -45,11 +45,10 @@ EVENTS = (
     ofp_event.EventOFPErrorMsg,
     ofp_event.EventOFPBarrierReply,
     ofp_event.EventONFBundleCtrlMsg,
-    ofp_event.EventOFPPacketIn,
     ofp_event.EventOFPPortStatus,
     EventOFPUnparsedReply,
 )
-"""Ryu's events whose messages ``Switch.on_message`` wants."""
+"""Ryu's events whose messages ``Switch.on_message`` wants, beside packet-ins."""
 CHANGES_AT_ONCE = 4
 """So many groups change at a time: while the switch works on one, the next is prepared."""
 BUSY_POLL_S = 5.0
@@ -114,6 +113,11 @@ class Switch:
         """Whether a change of a table is under way."""
         return bool(self._changing)
 
+    @property
+    def congested(self) -> bool:
+        """Whether a frame would have to wait, or be dropped."""
+        return self._wire.congested
+
     def add_pins(self, commands: Iterable[AddPin]) -> None:
         """Pin flows, and let the packets that asked for it follow.
 
@@ -130,7 +134,7 @@ class Switch:
         self._wire.send(*messages)
 
     def send_frame(self, command: SendFrame) -> None:
-        """Send a frame out of a port."""
+        """Send a frame out of a port; it does not wait where the switch is not ``congested``."""
         self._send_if_free(requests.send_frame(self._wire.xid(), command.port, command.frame))
 
     def drop_pins(self, command: DropPins) -> None:
@@ -300,7 +304,7 @@ class Switch:
         if whose is not None:
             self._given[whose.zone, whose.index] = given
 
-    def _send_if_free(self, *messages: bytes) -> None:
+    def _send_if_free(self, message: bytes) -> None:
         """Drop what a network may lose rather than wait for a slow switch.
 
         A burst fills the queue before Ryu's sender has had a turn at all; only what the sender
@@ -311,7 +315,7 @@ class Switch:
 
             hub.sleep(0)
         if not self._wire.congested:
-            self._wire.send(*messages)
+            self._wire.join(message)
 
     def _bridge(self) -> str:
         local = self._ports.get(requests.LOCAL_PORT)

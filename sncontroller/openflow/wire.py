@@ -28,6 +28,8 @@ _BUNDLE_ERROR_NAMES = (
 _BACKLOG, _CROWD = 8, 4
 """Buffers in Ryu's queue of 16 from which on nothing is sent that can be done without, and from
 which on nothing is that can wait: the places between are for what is more urgent."""
+_FULL = 16_384
+"""Bytes from which on a buffer is not added to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Wire:
     def __init__(self, datapath: Any) -> None:
         self._datapath = datapath
         self._listeners: dict[int, Listener] = {}
+        self._open = bytearray()
+        """The last buffer that may be added to, until Ryu has taken it to the socket."""
 
     @property
     def datapath_id(self) -> int:
@@ -102,6 +106,16 @@ class Wire:
         """Send the messages in this order, as one buffer."""
         if messages:
             self._datapath.send(b"".join(messages))
+
+    def join(self, message: bytes) -> None:
+        """Send the message, in one buffer with those before it that have not left yet."""
+        queue = self._datapath.send_q
+        waits = queue is not None and queue.qsize() and queue.queue[-1][0] is self._open
+        if waits and len(self._open) < _FULL:
+            self._open += message
+        else:
+            self._open = bytearray(message)
+            self._datapath.send(self._open)
 
     def hear(self, message: Any) -> None:
         """Give a message from Ryu to its listener; unasked-for errors are logged."""

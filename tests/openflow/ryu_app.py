@@ -41,7 +41,7 @@ class Keeper(app_manager.RyuApp):  # type: ignore[misc]
         else:
             say("gone")
 
-    @set_ev_cls(list(EVENTS), MAIN_DISPATCHER)
+    @set_ev_cls([*EVENTS, ofp_event.EventOFPPacketIn], MAIN_DISPATCHER)
     def on_message(self, event: Any) -> None:
         """All else is for the switch."""
         self.switches[event.msg.datapath.id].on_message(event.msg)

@@ -98,6 +98,18 @@ def test_round_trip(frame: Frame, padding: bytes) -> None:
     assert decoded(encoded(frame) + padding) == frame
 
 
+def test_what_is_remembered_of_a_segment_is_not_its_numbers_nor_its_option() -> None:
+    """Two segments that differ in those are each written as if it were the first."""
+    one = replace(SEGMENT, src_port=1, dst_port=2, seq=3, ack=4)
+    two = replace(SEGMENT, src_port=5, dst_port=6, seq=7, ack=8, mss=MSS)
+    plain, announcing = (encoded(Frame(OUR_MAC, NODE_MAC, packet)) for packet in (one, two))
+    assert encoded(Frame(OUR_MAC, NODE_MAC, one)) == plain
+    assert len(announcing) == len(plain) + 4
+    assert announcing[54:58] == bytes((2, 4, *MSS.to_bytes(2)))
+    assert plain[34:46] == struct.pack("!HHII", 1, 2, 3, 4)
+    assert announcing[34:46] == struct.pack("!HHII", 5, 6, 7, 8)
+
+
 @given(FRAMES4.filter(lambda frame: not isinstance(frame.packet, Arp)))
 def test_checksums(frame: Frame) -> None:
     """IPv4, TCP, UDP and ICMP checksums hold by an independent calculation."""

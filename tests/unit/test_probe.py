@@ -392,6 +392,30 @@ def test_late_answers_are_reset() -> None:
         assert probe.step(idle, Received(replace(late, flags=quiet)), 0.1) == (idle, ())
 
 
+@pytest.mark.parametrize("next_began", [False, True])
+def test_what_crosses_the_reset_is_not_reset_again(next_began: bool) -> None:
+    """A FIN was sent before the node had our reset; one repeated later says that it never came."""
+    http = Http()
+    http.says(b"HTTP/1.1 200 OK\r\n\r\n")
+    state, now = http.state, 0.25
+    if next_began:
+        state, _ = http.probe.step(replace(state, wake_s=now), Tick(), now)
+    fin = from_node(http.syn, TcpFlag.FIN | TcpFlag.ACK, http.isn + 20, 4242)
+    assert http.probe.step(state, Received(fin), now + 0.05) == (state, ())
+    after, actions = http.probe.step(state, Received(fin), now + 0.2)
+    (reset,) = (tcp(packet) for packet in sent(actions))
+    assert (after, reset.flags, reset.seq) == (state, TcpFlag.RST, 4242)
+
+
+def test_what_belongs_to_no_connection_is_reset_however_early() -> None:
+    """Only the connection that was just reset gets no second one."""
+    http = Http()
+    http.says(b"HTTP/1.1 200 OK\r\n\r\n")
+    fin = from_node(http.syn, TcpFlag.FIN | TcpFlag.ACK, 5000, 4242)
+    other = replace(fin, dst_port=fin.dst_port - 1)
+    assert len(sent(http.probe.step(http.state, Received(other), 0.25)[1])) == 1
+
+
 # HTTP
 
 

@@ -89,3 +89,16 @@ def test_an_address_whose_owner_is_not_known_is_not_announced() -> None:
     assert ev.Apply in map(type, world.sent)
     packets = [c.frame.packet for c in world.sent if isinstance(c, ev.Transmit)]
     assert not [p for p in packets if isinstance(p, frames.Arp) and p.sender == p.target]
+
+
+def test_an_answer_to_nothing_changes_nothing() -> None:
+    """Not even when the group was looked at, however little it is at rest."""
+    world = Probed()
+    world.connect().wait(2, every=0.2)
+    world.link("vm1", up=True)
+    echo = frames.Echo(IPv4Address("10.0.0.10"), IPv4Address("10.0.0.254"), 1, 1, reply=True)
+    frame = frames.Frame("02:00:00:00:00:0a", "02:53:00:a1:00:00", echo)
+    before = world.group
+    world.now += 0.1
+    world.give(ev.Answer(7, world.spec.zone, 1, frame))
+    assert world.group is before
