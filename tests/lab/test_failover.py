@@ -156,6 +156,7 @@ def test_services_that_all_hang(tmp_path: Path) -> None:
 # The primary -------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_the_primary_dies(tmp_path: Path) -> None:
     """Its own IP is the group's: the address lives on, and secondaries' connections with it."""
     with running(tmp_path) as lab:
