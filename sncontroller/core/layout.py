@@ -52,11 +52,6 @@ def cookie(kind: Kind, zone: Zone, index: int = 0) -> int:
     return COOKIE_MAGIC | kind << 32 | zone << 16 | index
 
 
-def zone_bits(zone: int) -> int:
-    """Where the zone, or some bits of it, are in a cookie."""
-    return zone << 16
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a cookie of ours says."""

@@ -28,7 +28,6 @@ from sncontroller.core.layout import (
     cookie,
     deliver_group,
     origin,
-    zone_bits,
 )
 from sncontroller.openflow import codec, requests
 from sncontroller.openflow.wire import Answer, Part, Wire
@@ -39,6 +38,8 @@ _SERVICE_MASK = COOKIE_MAGIC_MASK | 0xFFFF << 32
 _COUNTING = cookie(Kind.CLASSIFY, Zone(0))
 _COUNTING_MASK = COOKIE_MAGIC_MASK | (Kind.SERVICE ^ Kind.RETURN | Kind.CLASSIFY) << 32
 """What ``CLASSIFY`` and ``RETURN`` have in common, and ``SERVICE`` has not: one bit."""
+_ZONE_SHIFT = (cookie(Kind.CLASSIFY, Zone(1)) ^ _COUNTING).bit_length() - 1
+"""Where the zone begins in a cookie."""
 
 ASKED_AT_ONCE = 6_000
 """Where there are more entries to ask for, it is done in pieces of at most about so many. By table
@@ -222,7 +223,7 @@ class Round:
 
         entry = table == self._layout.entry_table
         ours, mask = (_COUNTING, _COUNTING_MASK) if entry else (COOKIE_MAGIC, COOKIE_MAGIC_MASK)
-        ours, mask = ours | zone_bits(part), mask | zone_bits(self._parts - 1)
+        ours, mask = ours | part << _ZONE_SHIFT, mask | self._parts - 1 << _ZONE_SHIFT
         yield requests.flow_request(self._reader(read, table), table, ours, mask)
 
     def _ask_rest(self, port_count: int) -> Iterator[bytes]:
