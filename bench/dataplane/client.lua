@@ -1,17 +1,5 @@
--- wrk's side of bench/dataplane/client.py: each thread visits one of the addresses of BENCH_ADDRESSES, new
--- connections are asked for with BENCH_CLOSE, and the counts go to standard output as JSON.
-
-local addresses = {}
-for address in os.getenv("BENCH_ADDRESSES"):gmatch("%S+") do
-   table.insert(addresses, address)
-end
-local threads = 0
-
-function setup(thread)
-   local address = addresses[threads % #addresses + 1]
-   thread.addr = wrk.lookup(address, "80")[1]
-   threads = threads + 1
-end
+-- wrk's side of bench/dataplane/client.py: new connections are asked for with BENCH_CLOSE, and the counts go
+-- to standard output as JSON.
 
 if os.getenv("BENCH_CLOSE") then
    wrk.headers["Connection"] = "close"

@@ -16,7 +16,6 @@ from sncontroller.lab.net import Host
 from sncontroller.lab.programs import LabError, program
 
 THREADS = 3
-"""One per backend, so that a contender without a balancer can be asked for each of them."""
 CONNECTIONS = 33
 VISITS_PER_S = 250.0
 _HERE = Path(__file__).parent
@@ -51,12 +50,12 @@ class Visits:
     errors: int
 
 
-def rate(client: Host, addresses: Sequence[str], span_s: int, *, close: bool) -> Rate:
+def rate(client: Host, address: str, span_s: int, *, close: bool) -> Rate:
     """As many requests as ``CONNECTIONS`` clients get answered; ``close``: one per connection."""
     command = (
-        *("env", f"BENCH_ADDRESSES={' '.join(addresses)}", *(("BENCH_CLOSE=1",) if close else ())),
+        *(("env", "BENCH_CLOSE=1") if close else ()),
         *(program("wrk"), f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{span_s}s"),
-        *("--timeout", _TIMEOUT, "-s", str(_HERE / "client.lua"), f"http://{addresses[0]}/"),
+        *("--timeout", _TIMEOUT, "-s", str(_HERE / "client.lua"), f"http://{address}/"),
     )
     failed = 0
     while _NO_START in (done := _finished(client, command, span_s)).stderr:

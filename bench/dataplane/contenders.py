@@ -19,7 +19,7 @@ from typing import Any, Final
 import yaml
 
 from bench.counters import tree
-from bench.dataplane.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, Field
+from bench.dataplane.field import BACKENDS, BRIDGE, PROXY, ROUTED, SERVICE, SPREAD, Field
 from bench.ovn import Ovn
 from bench.waiting import fetched, until
 from sncontroller.controller_row import PacketIns
@@ -52,9 +52,9 @@ class Contender(ABC):
         self.field = field
 
     @property
-    def addresses(self) -> Sequence[str]:
+    def address(self) -> str:
         """Where clients find the service."""
-        return (SERVICE,)
+        return SERVICE
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -64,7 +64,7 @@ class Contender(ABC):
     def start(self) -> None:
         """Take the empty bridge and return when all backends answer. Raises ``LabError``."""
         self._start()
-        self.field.await_answers(self.addresses)
+        self.field.await_answers(self.address)
 
     def stop(self) -> None:
         """Leave the bridge empty and nothing running."""
@@ -83,12 +83,12 @@ class Contender(ABC):
 
 
 class Normal(Contender):
-    """No balancing at all: the bridge forwards, clients know every backend. The limit."""
+    """No balancing at all: the bridge forwards, the client knows every backend. The limit."""
 
     @property
-    def addresses(self) -> Sequence[str]:
-        """Each client thread has its own backend."""
-        return BACKENDS
+    def address(self) -> str:
+        """Where the client's own routing table gives each connection its backend."""
+        return SPREAD
 
     def _start(self) -> None:
         self.field.forward()
@@ -176,9 +176,9 @@ class OvnBalancer(Contender):
         self._ovn: Ovn | None = None
 
     @property
-    def addresses(self) -> Sequence[str]:
+    def address(self) -> str:
         """An address that is routed, as OVN wants it."""
-        return (ROUTED,)
+        return ROUTED
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -213,9 +213,9 @@ class Proxy(Contender):
     """A TCP proxy on a host of its own."""
 
     @property
-    def addresses(self) -> Sequence[str]:
+    def address(self) -> str:
         """The proxy's."""
-        return (PROXY,)
+        return PROXY
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -279,9 +279,9 @@ class Textbook(Contender):
         self._child: Child | None = None
 
     @property
-    def addresses(self) -> Sequence[str]:
+    def address(self) -> str:
         """A virtual address of the app's."""
-        return (TEXTBOOK_ADDRESS,)
+        return TEXTBOOK_ADDRESS
 
     @property
     def pids(self) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
@@ -27,10 +26,14 @@ SERVICE: Final = BACKENDS[0]
 """All backends hold it, the others on their loopback, where nobody hears of it."""
 ROUTED: Final = "10.9.0.10"
 """A service address in another subnet, for a contender that has to route."""
+SPREAD: Final = "10.9.0.20"
+"""All backends hold it on their loopback, and the client's own routing table gives each connection
+one of them: equal-cost multipath by a hash of addresses and ports."""
 ANSWERS_WITHIN_S: Final = 30.0
 BODY_BYTES: Final = 128
 
 _SETTINGS: Final = (
+    "net.ipv4.fib_multipath_hash_policy=1",
     "net.ipv4.ip_local_port_range=1024 65000",
     "net.core.somaxconn=4096",
     # Nobody's turn meets the closed connections of another's: ports come round within seconds, and
@@ -84,6 +87,8 @@ class Field:
                 self.ovs.vsctl("set", "interface", host.name, name)
                 host.run("sysctl", "-qw", *_SETTINGS)
             self.client.run("ip", "route", "add", f"{ROUTED}/32", "via", ROUTER)
+            hops = (word for address in BACKENDS for word in ("nexthop", "via", address))
+            self.client.run("ip", "route", "add", f"{SPREAD}/32", *hops)
             for host in self.backends:
                 self._serve(host)
             self._stack = stack.pop_all()
@@ -114,20 +119,19 @@ class Field:
         """Let the bridge forward as a plain switch does."""
         self.ovs.ofctl("add-flow", BRIDGE, "priority=0,actions=NORMAL")
 
-    def await_answers(self, addresses: Sequence[str]) -> None:
+    def await_answers(self, address: str) -> None:
         """Return when all backends have answered there. Raises ``LabError`` when they do not."""
         deadline = time.monotonic() + ANSWERS_WITHIN_S
         missing = {host.name for host in self.backends}
         said = ""
         while missing:
-            for address in addresses:
-                ask = ("curl", "-sS", "-o", "/dev/null", "-D", "-", "--max-time", "1")
-                asked = self.client.run(*ask, f"http://{address}/", check=False)
-                said = asked.stderr.strip() or said
-                missing -= set(re.findall(r"^X-Node: (\S+)", asked.stdout, re.MULTILINE))
+            ask = ("curl", "-sS", "-o", "/dev/null", "-D", "-", "--max-time", "1")
+            asked = self.client.run(*ask, f"http://{address}/", check=False)
+            said = asked.stderr.strip() or said
+            missing -= set(re.findall(r"^X-Node: (\S+)", asked.stdout, re.MULTILINE))
             if time.monotonic() > deadline:
                 lost = ", ".join(sorted(missing))
-                raise LabError(f"{lost} cannot be reached at {', '.join(addresses)}: {said}")
+                raise LabError(f"{lost} cannot be reached at {address}: {said}")
 
     def revive(self) -> bool:
         """Start the switch again if it has died; whether it had."""
@@ -148,7 +152,8 @@ class Field:
         self.ovs.add_bridge(BRIDGE, fail_mode="secure", dpid=0xBE)
 
     def _host(self, name: str, address: str, number: int) -> Host:
-        loopback = (SERVICE,) if address in BACKENDS[1:] else ()
+        shared = (SERVICE, SPREAD) if address in BACKENDS else ()
+        loopback = tuple(each for each in shared if each != address)
         mac = f"02:00:00:00:00:{number:02x}"
         link = Link(f"{address}/{SUBNET_BITS}", mac=mac, loopback=loopback)
         return Host(self.ovs, BRIDGE, name, link)

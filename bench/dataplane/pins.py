@@ -97,8 +97,8 @@ def _held(field: Field, ours: Ours, pins: int) -> Held:
     before = cpu_s((field.switch_pid,)), cpu_s(ours.pids)
     time.sleep(IDLE_S)
     idle = cpu_s((field.switch_pid,)) - before[0], cpu_s(ours.pids) - before[1]
-    new = client.rate(field.client, ours.addresses, SPAN_S, close=True)
-    keep = client.rate(field.client, ours.addresses, SPAN_S, close=False)
+    new = client.rate(field.client, ours.address, SPAN_S, close=True)
+    keep = client.rate(field.client, ours.address, SPAN_S, close=False)
     return Held(
         pins=pins,
         new_connections_per_s=round(new.per_s, 1),

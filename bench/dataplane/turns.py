@@ -64,11 +64,11 @@ class Turn:
 def turn(contender: Contender, spans: Spans) -> Turn:
     """Measure a contender that is up."""
     field = contender.field
-    client.rate(field.client, contender.addresses, spans.warm, close=True)
+    client.rate(field.client, contender.address, spans.warm, close=True)
     new = _load(field, contender, spans.new, close=True)
     flows = datapath_flows(field.ovs)
     entries = openflow_entries(field.ovs, BRIDGE)
-    visits = client.visits(field.client, contender.addresses[0], spans.visits)
+    visits = client.visits(field.client, contender.address, spans.visits)
     keep = _load(field, contender, spans.keep, close=False)
     return Turn(new, keep, visits, flows, entries)
 
@@ -79,7 +79,7 @@ def _load(field: Field, contender: Contender, span_s: int, *, close: bool) -> Lo
     # the switch daemon (OVS 3.1.0, an assertion in conn_update_state).
     field.ovs.appctl("dpctl/flush-conntrack")
     before = datapath(field.ovs), cpu_s((field.switch_pid,)), cpu_s(others)
-    rate = client.rate(field.client, contender.addresses, span_s, close=close)
+    rate = client.rate(field.client, contender.address, span_s, close=close)
     return Load(
         rate,
         datapath(field.ovs) - before[0],
