@@ -37,28 +37,30 @@ from ryu.ofproto import ofproto_v1_3
 import sncontroller
 from sncontroller import config
 from sncontroller.controller import Controller
-from sncontroller.core.events import (
+from sncontroller.core.commands import (
     AddPin,
-    Answer,
     Apply,
     AskNode,
     Command,
     DropPins,
-    Event,
     FetchReport,
-    Frame,
     Kind,
     ListNodes,
     Logged,
-    NewFlow,
-    Polled,
     SendFrame,
     SetBfd,
     StartNode,
     StopNode,
+    Transmit,
+)
+from sncontroller.core.events import (
+    Answer,
+    Event,
+    Frame,
+    NewFlow,
+    Polled,
     SwitchDown,
     SwitchUp,
-    Transmit,
     Verb,
 )
 from sncontroller.core.layout import Zone

@@ -24,18 +24,20 @@ from ryu.lib import hub
 
 import sncontroller.app
 from sncontroller.app import SNController
-from sncontroller.core.events import (
+from sncontroller.core.commands import (
     AddPin,
-    Applied,
     Apply,
-    Call,
     Command,
-    Event,
-    HypervisorResult,
     ListNodes,
-    Polled,
     StartNode,
     StopNode,
+)
+from sncontroller.core.events import (
+    Applied,
+    Call,
+    Event,
+    HypervisorResult,
+    Polled,
     SwitchUp,
 )
 from sncontroller.core.health import Kind as Probe

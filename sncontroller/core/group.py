@@ -22,6 +22,7 @@ from sncontroller.core import (
     rotation,
     straight,
 )
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.entries import EMPTY
 from sncontroller.core.layout import PRIMARY_INDEX, Layout
@@ -51,7 +52,7 @@ def new_group(spec: GroupSpec, where: Layout, now: float) -> Group:
     return Group(spec, where, born_s=now, wanted=spec.scaling.min)
 
 
-def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[ev.Command, ...]]:
+def step(group: Group, event: ev.Event, now: float) -> tuple[Group, tuple[cmd.Command, ...]]:
     """The group after ``event``, and what is to be done for it."""
     turn = Turn(group, now)
     _take_in(turn, event)
@@ -118,7 +119,9 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             _switch_up(turn, event)
         case ev.SwitchDown():
             turn.change(datapath=None, view=None)
-            turn.log(ev.Kind.SWITCH_DOWN, None, "the switch is disconnected; it goes on forwarding")
+            turn.log(
+                cmd.Kind.SWITCH_DOWN, None, "the switch is disconnected; it goes on forwarding"
+            )
         case ev.PortSeen(port=port):
             turn.change(ports={**turn.group.ports, port.name: port})
             _link(turn, port.name)
@@ -132,7 +135,7 @@ def _take_in(turn: Turn, event: ev.Event) -> None:
             _announce(turn)
         case ev.Refused(reason=reason):
             turn.change(apply_again_s=turn.now + REFUSED_PAUSE_S)
-            turn.log(ev.Kind.REFUSED, None, reason)
+            turn.log(cmd.Kind.REFUSED, None, reason)
         case ev.Polled():
             measure.polled(turn, reactive.counted(turn, event))
         case ev.NewFlow():
@@ -191,7 +194,7 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
         straight=group.straight or at_rest,
         moved_s=group.moved_s if at_rest else turn.now,
     )
-    turn.log(ev.Kind.SWITCH_UP, None, f"{switch.bridge} is connected")
+    turn.log(cmd.Kind.SWITCH_UP, None, f"{switch.bridge} is connected")
     if forgot and set(group.slots) <= {group.primary}:
         turn.change(older=Older.PRIMARY, adopts_since_s=turn.now)  # perhaps it was detached
     elif forgot:
@@ -254,7 +257,7 @@ def _asked(turn: Turn, event: ev.Asked) -> None:
 def _respecified(turn: Turn, spec: GroupSpec) -> None:
     turn.change(spec=spec, view=None, list_next_s=turn.now)
     turn.change(no_start_before_s=0.0, boot_failures=0)
-    turn.log(ev.Kind.RELOADED, None, "the configuration changed")
+    turn.log(cmd.Kind.RELOADED, None, "the configuration changed")
     for node in tuple(turn.group.nodes.values()):
         turn.update(node.index, probe=None, retry_s=0.0, sources=())
         measure.weigh(turn, turn.node(node.index))

@@ -15,7 +15,12 @@ from contextlib import AbstractContextManager
 from eventlet import queue
 from ryu.lib import hub
 
-from sncontroller.core.events import AddPin, NewFlow
+from sncontroller.core.commands import (
+    AddPin,
+)
+from sncontroller.core.events import (
+    NewFlow,
+)
 from sncontroller.openflow.switch import Switch
 
 MOST_WAITING = 1024

@@ -22,6 +22,7 @@ from ryu.app.wsgi import WSGIApplication  # noqa: E402
 
 from sncontroller import config  # noqa: E402
 from sncontroller.controller import Controller  # noqa: E402
+from sncontroller.core import commands as cmd  # noqa: E402
 from sncontroller.core import events as ev  # noqa: E402
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus  # noqa: E402
 from sncontroller.northbound import metrics, rest, views  # noqa: E402
@@ -50,12 +51,12 @@ class Brain:
         while self._waiting:
             self.controller.handle(self._waiting.popleft(), time.time())
 
-    def carry_out(self, group: str, command: ev.Command) -> None:
+    def carry_out(self, group: str, command: cmd.Command) -> None:
         """Answer the core's commands."""
         match command:
-            case ev.Apply(datapath, zone, version):
+            case cmd.Apply(datapath, zone, version):
                 self._waiting.append(ev.Applied(datapath, zone, version))
-            case ev.StartNode(zone, request):
+            case cmd.StartNode(zone, request):
                 node = NodeInfo(
                     request.name, request.index, request.port, request.mac, NodeStatus.RUNNING
                 )
@@ -64,10 +65,10 @@ class Brain:
                 self._ports[request.port] = port
                 self._waiting.append(ev.PortSeen(DATAPATH, port))
                 self._answer(zone, ev.Call.START, request.name, (node,))
-            case ev.StopNode(zone, name):
+            case cmd.StopNode(zone, name):
                 self._nodes.pop(name, None)
                 self._answer(zone, ev.Call.STOP, name)
-            case ev.ListNodes(zone):
+            case cmd.ListNodes(zone):
                 self._answer(zone, ev.Call.LIST, None, tuple(self._nodes.values()))
             case _:
                 pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import entries as e
 from sncontroller.core import events as ev
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
@@ -53,7 +54,7 @@ def test_a_failed_node_that_the_hypervisor_lost_is_told_once() -> None:
     assert world.states()[2] is State.FAILED
     world.wait(20)
     assert 2 not in world.states()
-    failed = [entry for entry in world.log if entry.kind is ev.Kind.FAILED]
+    failed = [entry for entry in world.log if entry.kind is cmd.Kind.FAILED]
     assert [entry.node for entry in failed] == ["web-2"]
 
 
@@ -92,7 +93,7 @@ def test_the_primary_is_never_given_up() -> None:
     world.ask("web-1", ev.Verb.DRAIN).wait(60)
     assert world.states()[1] is State.FAILED
     assert arp_answers(world) == answers
-    assert not any(isinstance(c, ev.StopNode) and c.name == "web-1" for c in world.sent)
+    assert not any(isinstance(c, cmd.StopNode) and c.name == "web-1" for c in world.sent)
     world.ask("web-1", ev.Verb.UNDRAIN)
     assert world.states()[1] is State.ACTIVE
 

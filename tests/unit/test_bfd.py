@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.bfd import AGAIN_S
 from sncontroller.core.health import HealthSpec
@@ -23,12 +24,12 @@ class Sessions(World):
 
     def __init__(self, health: HealthSpec = ON, **changes: object) -> None:
         super().__init__(health=health, **changes)
-        self.settings: list[ev.SetBfd] = []
+        self.settings: list[cmd.SetBfd] = []
         self.error: str | None = None
 
-    def _carry_out(self, command: ev.Command) -> None:
+    def _carry_out(self, command: cmd.Command) -> None:
         super()._carry_out(command)
-        if isinstance(command, ev.SetBfd):
+        if isinstance(command, cmd.SetBfd):
             self.settings.append(command)
             if self.error is None and command.port in self.ports:
                 self.hears(command.port, not command.on)
@@ -103,7 +104,7 @@ def test_a_failure_is_said_and_tried_again() -> None:
     world.connect().wait(AGAIN_S / 2)
     assert world.states() == {1: State.PROBING}
     assert len(world.settings) == 1
-    (line,) = [e.reason for e in world.log if e.kind is ev.Kind.BFD]
+    (line,) = [e.reason for e in world.log if e.kind is cmd.Kind.BFD]
     assert line == "cannot set it on port vm1: database connection failed"
     world.error = None
     world.wait(AGAIN_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Index, node_mac, port_name
@@ -37,7 +38,7 @@ def test_each_node_that_never_serves_makes_the_next_wait_longer() -> None:
     world = up(hypervisor=section(boot_deadline_s=10))
     world.portless = True
     world.scale(2).wait(300)
-    reasons = [entry.reason for entry in world.log if entry.kind is ev.Kind.FAILED]
+    reasons = [entry.reason for entry in world.log if entry.kind is cmd.Kind.FAILED]
     pauses = [int(reason.rpartition(" in ")[2].removesuffix(" s")) for reason in reasons]
     assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60][: len(pauses)]
     assert len(pauses) >= 6
@@ -64,7 +65,7 @@ def test_a_node_that_waits_for_another_try_has_not_vanished() -> None:
     world = up()
     world.errors = [("no room", False)] * 4
     world.scale(2).wait(60)
-    assert ev.Kind.FAILED not in world.kinds()
+    assert cmd.Kind.FAILED not in world.kinds()
     assert world.states() == {1: State.ACTIVE, 2: State.ACTIVE}
 
 
@@ -101,7 +102,7 @@ def test_orphans_are_not_looked_for_before_the_switch_has_spoken() -> None:
     world = orphaned(World(hypervisor=section(orphans="destroy")), 5)
     world.wait(30)
     assert "web-5" in world.nodes
-    assert not any(isinstance(command, ev.ListNodes) for command in world.sent)
+    assert not any(isinstance(command, cmd.ListNodes) for command in world.sent)
 
 
 def test_one_that_comes_back_is_one_too_many() -> None:

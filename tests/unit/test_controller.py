@@ -6,6 +6,7 @@ import pytest
 
 from sncontroller.config import parse
 from sncontroller.controller import ConflictError, Controller, UnknownError
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.entries import EMPTY
 from sncontroller.core.group import CALM_TICK_S
@@ -36,15 +37,15 @@ class Effects:
     """Remembers what was to be carried out."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, ev.Command]] = []
+        self.seen: list[tuple[str, cmd.Command]] = []
 
-    def carry_out(self, group: str, command: ev.Command) -> None:
+    def carry_out(self, group: str, command: cmd.Command) -> None:
         """Remember it."""
         self.seen.append((group, command))
 
-    def applied(self, group: str) -> list[ev.Apply]:
+    def applied(self, group: str) -> list[cmd.Apply]:
         """The tables a group wanted on its switch."""
-        return [c for g, c in self.seen if g == group and isinstance(c, ev.Apply)]
+        return [c for g, c in self.seen if g == group and isinstance(c, cmd.Apply)]
 
 
 @pytest.fixture

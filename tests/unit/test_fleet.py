@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.group import due_s
 from sncontroller.core.layout import MAX_INDEX, Index, port_name
@@ -70,7 +71,7 @@ def test_without_a_free_number_no_node_is_asked_for() -> None:
     world.sent.clear()
     world.scale(4)
     assert world.group.wanted == 4
-    assert not any(isinstance(command, ev.StartNode) for command in world.sent)
+    assert not any(isinstance(command, cmd.StartNode) for command in world.sent)
     assert set(world.states()) == set(range(1, MAX_INDEX + 1))
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.balance import BalanceKind, BalanceSpec
 from sncontroller.core.entries import EMPTY
@@ -93,7 +94,7 @@ def test_a_wanted_node_is_undrained_rather_than_started() -> None:
     """Load that comes back takes the draining node back."""
     world = up().scale(3).scale(2).scale(3)
     assert serving(world) == [1, 2, 3]
-    assert ev.Kind.UNDRAINED in world.kinds()
+    assert cmd.Kind.UNDRAINED in world.kinds()
     assert len(world.nodes) == 2
 
 
@@ -110,7 +111,7 @@ def test_fail_reselects_at_once_and_replaces() -> None:
     """A node called dead loses slots and pins in the same step; another takes its place."""
     world = up().scale(2).ask("web-2", ev.Verb.FAIL)
     assert world.owners() == {1, 3} or world.owners() == {1, 2}
-    assert ev.Kind.FAILED in world.kinds()
+    assert cmd.Kind.FAILED in world.kinds()
     assert len(world.nodes) == 1
     assert world.consistent()
 
@@ -186,7 +187,7 @@ def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not() -> None:
     world.errors = [("no such image", True)]
     world.scale(3).wait(2)
     assert 3 not in world.states()
-    assert "no such image" in [e for e in world.log if e.kind is ev.Kind.PLUGIN_ERROR][-1].reason
+    assert "no such image" in [e for e in world.log if e.kind is cmd.Kind.PLUGIN_ERROR][-1].reason
     world.wait(70)
     assert world.states()[3] is State.ACTIVE
 
@@ -265,7 +266,7 @@ def test_a_deadline_goes_on_through_restarts() -> None:
     for packets in range(98, 103):
         world.wait(1).poll({2: packets})
     assert world.states() == {1: State.ACTIVE}
-    assert [e.took_s for e in world.log if e.kind is ev.Kind.DRAINED] == [100.0]
+    assert [e.took_s for e in world.log if e.kind is cmd.Kind.DRAINED] == [100.0]
 
 
 def test_a_new_specification_tries_again_at_once() -> None:
@@ -355,7 +356,7 @@ def test_nothing_is_started_before_the_hypervisor_was_heard() -> None:
     world = World()
     world.silent = True
     world.connect().scale(4).wait(30)
-    assert not any(isinstance(command, ev.StartNode) for command in world.sent)
+    assert not any(isinstance(command, cmd.StartNode) for command in world.sent)
 
 
 def test_a_refused_table_is_sent_again() -> None:
@@ -365,7 +366,7 @@ def test_a_refused_table_is_sent_again() -> None:
     version = world.group.version
     world.wait(10)
     assert world.group.version > version
-    assert ev.Kind.REFUSED in world.kinds()
+    assert cmd.Kind.REFUSED in world.kinds()
 
 
 def test_reactive_flows_follow_the_slots_and_older_ones_the_primary() -> None:
@@ -377,7 +378,7 @@ def test_reactive_flows_follow_the_slots_and_older_ones_the_primary() -> None:
             flow = ev.FiveTuple(6, f"10.0.0.{1 + syn}", "10.0.0.10", port, 80)
             world.give(ev.NewFlow(7, world.spec.zone, flow, 5, 1 if syn else None, None, b""))
             pin = world.sent[-1]
-            assert isinstance(pin, ev.AddPin)
+            assert isinstance(pin, cmd.AddPin)
             owner = pin.pin.cookie & 0xFFFF
             seen.add(owner)
             assert syn or owner == 1
@@ -423,7 +424,7 @@ def test_a_list_that_fails_is_asked_for_again() -> None:
         world.give(
             ev.HypervisorResult(world.spec.zone, ev.Call.LIST, None, (), "down", False, 0.1)
         ).wait(20)
-    assert world.kinds().count(ev.Kind.PLUGIN_ERROR) == 1
+    assert world.kinds().count(cmd.Kind.PLUGIN_ERROR) == 1
     world.silent = False
     world.give(
         ev.HypervisorResult(world.spec.zone, ev.Call.LIST, None, (), "down", False, 0.1)
@@ -477,7 +478,7 @@ def test_learn_and_reactive_forget_the_pins_of_a_node_that_is_gone() -> None:
     """Per-flow entries do not outlive their node."""
     world = up(pinning="learn").scale(2).scale(1)
     world.wait(1).poll(active_flows=0).wait(2).poll(active_flows=0).wait(2)
-    assert any(isinstance(c, ev.DropPins) and c.index == 2 for c in world.sent)
+    assert any(isinstance(c, cmd.DropPins) and c.index == 2 for c in world.sent)
 
 
 def test_reactive_flows_wait_while_nobody_serves() -> None:
@@ -486,7 +487,7 @@ def test_reactive_flows_wait_while_nobody_serves() -> None:
     world.sent.clear()
     flow = ev.FiveTuple(17, "10.0.0.1", "10.0.0.10", 1, 80)
     world.give(ev.NewFlow(7, world.spec.zone, flow, 5, None, None, b""))
-    assert not any(isinstance(command, ev.AddPin) for command in world.sent)
+    assert not any(isinstance(command, cmd.AddPin) for command in world.sent)
 
 
 def test_a_group_is_found_by_its_bridge_or_its_primarys_port() -> None:
@@ -504,7 +505,7 @@ def test_a_changed_specification_is_applied_in_place() -> None:
     world.spec = configured(scaling=ManualSpec(min=1, max=2, nodes=2)).groups[0]
     world.give(ev.Respecified(world.spec))
     assert len(serving(world)) == 2
-    assert ev.Kind.RELOADED in world.kinds()
+    assert cmd.Kind.RELOADED in world.kinds()
 
 
 EVENTS = st.one_of(

@@ -11,6 +11,7 @@ import pytest
 from sncontroller import installed
 from sncontroller.bridge import Entries
 from sncontroller.config import parse
+from sncontroller.core import commands as cmd
 from sncontroller.core import entries as e
 from sncontroller.core import events as ev
 from sncontroller.core import family, frames, neighbour, ofctl, plan, probing
@@ -371,7 +372,7 @@ class Searching(World):
 
     def asked(self) -> list[frames.Frame]:
         """Questions that were sent."""
-        return [c.frame for c in self.sent if isinstance(c, ev.Transmit)]
+        return [c.frame for c in self.sent if isinstance(c, cmd.Transmit)]
 
     def told(self, kind: frames.NdKind, target: str) -> Searching:
         """The primary's port says something of an address."""
@@ -405,7 +406,7 @@ def test_a_dead_primary_s_address_is_announced_and_taken_up_again() -> None:
     world.told(frames.NdKind.ADVERTISEMENT, "fd00::10").scale(2).wait(5)
     world.sent.clear()
     world.link("vm1", up=False)
-    (said,) = {c.frame for c in world.sent if isinstance(c, ev.Transmit) and flooded(c)}
+    (said,) = {c.frame for c in world.sent if isinstance(c, cmd.Transmit) and flooded(c)}
     assert said.eth_dst == "33:33:00:00:00:01"
     assert said.packet == frames.Nd(
         frames.NdKind.ADVERTISEMENT,
@@ -418,6 +419,6 @@ def test_a_dead_primary_s_address_is_announced_and_taken_up_again() -> None:
     assert [f for f in world.installed.flows.values() if plan.asks_for(f.match, world.spec)]
 
 
-def flooded(command: ev.Transmit) -> bool:
+def flooded(command: cmd.Transmit) -> bool:
     """Whether it went to everybody."""
     return command.port == probing.FLOOD

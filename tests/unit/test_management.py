@@ -18,7 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sncontroller.core.events import AskNode, FetchReport
+from sncontroller.core.commands import (
+    AskNode,
+    FetchReport,
+)
 from sncontroller.core.health_spec import HealthSpec
 from sncontroller.core.layout import Index, Zone
 from sncontroller.core.report import Reading, ReportSpec
@@ -394,7 +397,7 @@ DESK = """
 import eventlet
 eventlet.monkey_patch()
 import json, socket, sys
-from sncontroller.core.events import AskNode, FetchReport, SetBfd
+from sncontroller.core.commands import AskNode, FetchReport, SetBfd
 from sncontroller.core.health_spec import HealthSpec
 from sncontroller.core.report import ReportSpec
 from sncontroller.management.desk import Desk

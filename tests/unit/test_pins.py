@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import entries as e
-from sncontroller.core import events as ev
 from sncontroller.core.layout import Kind, origin
 from sncontroller.core.model import PinSpec
 from sncontroller.core.plan import Older
@@ -37,7 +37,7 @@ def test_a_node_with_as_many_pins_as_it_may_gets_no_more() -> None:
         world.poll(active_flows=pins)
         assert pinned(world) == {1: more, 2: more}
         assert world.consistent()
-    said = [entry.reason for entry in world.log if entry.kind is ev.Kind.PINS]
+    said = [entry.reason for entry in world.log if entry.kind is cmd.Kind.PINS]
     assert said[::2] == [
         "100 pins, pin.limit is 100: no more for now",
         "89 pins: new flows are pinned again",
@@ -61,5 +61,5 @@ def test_a_poll_that_does_not_know_changes_nothing() -> None:
 def test_pins_that_others_write_are_not_counted() -> None:
     """``reactive``: the controller decides for each flow."""
     world = learning(pinning="reactive").poll(active_flows=2 * LIMIT)
-    assert not [entry for entry in world.log if entry.kind is ev.Kind.PINS]
+    assert not [entry for entry in world.log if entry.kind is cmd.Kind.PINS]
     assert not any(node.full for node in world.group.nodes.values())

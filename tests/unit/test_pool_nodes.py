@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sncontroller.controller import Controller
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.entries import Output, SetField
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
@@ -102,9 +103,9 @@ class Effects:
     """Remembers the commands."""
 
     def __init__(self) -> None:
-        self.seen: list[ev.Command] = []
+        self.seen: list[cmd.Command] = []
 
-    def carry_out(self, group: str, command: ev.Command) -> None:
+    def carry_out(self, group: str, command: cmd.Command) -> None:
         """Remember it."""
         self.seen.append(command)
 
@@ -120,7 +121,7 @@ def test_port_that_came_long_before_its_node_is_known() -> None:
     assert controller.groups[zone] is before
     controller.handle(_result(zone, ev.Call.LIST), 1002.0)
     controller.scale("web", 2, 1003.0)
-    assert any(isinstance(command, ev.StartNode) for command in effects.seen)
+    assert any(isinstance(command, cmd.StartNode) for command in effects.seen)
     info = NodeInfo("web-2", 2, READY.name, READY.mac, NodeStatus.RUNNING)
     controller.handle(_result(zone, ev.Call.START, info), 1004.0)
     assert controller.groups[zone].nodes[Index(2)].port == READY

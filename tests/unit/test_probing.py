@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core import frames, probing
 from sncontroller.core.group import due_s
@@ -32,12 +33,12 @@ class Probed(World):
         self.arp: str | None = None
         """The hardware address that answers for the primary's address."""
 
-    def _carry_out(self, command: ev.Command) -> None:
-        if isinstance(command, ev.Transmit):
+    def _carry_out(self, command: cmd.Command) -> None:
+        if isinstance(command, cmd.Transmit):
             self._answer(command)
         super()._carry_out(command)
 
-    def _answer(self, sent: ev.Transmit) -> None:
+    def _answer(self, sent: cmd.Transmit) -> None:
         packet = sent.frame.packet
         reply: frames.Packet | None = None
         if isinstance(packet, frames.Arp) and self.arp is not None:
@@ -99,7 +100,7 @@ def test_when_all_look_dead_nothing_is_taken_out() -> None:
     world.silence(1, 2, 3)
     world.wait(10, every=0.2)
     assert world.group.slots == slots
-    assert ev.Kind.BREAKER in world.kinds()
+    assert cmd.Kind.BREAKER in world.kinds()
     shown = views.group_status(world.group)
     assert shown["held"] == ["web-1", "web-2", "web-3"]
     assert shown["held_reason"].startswith("held in rotation: 1, 2, 3; 3 of 3 nodes look dead")
@@ -108,7 +109,7 @@ def test_when_all_look_dead_nothing_is_taken_out() -> None:
     assert world.group.slots == slots
     shown = views.group_status(world.group)
     assert (shown["held"], shown["held_reason"]) == ([], "")
-    assert "over" in [e for e in world.log if e.kind is ev.Kind.BREAKER][-1].reason
+    assert "over" in [e for e in world.log if e.kind is cmd.Kind.BREAKER][-1].reason
 
 
 def test_when_all_look_dead_a_draining_node_keeps_its_flows() -> None:
@@ -160,7 +161,7 @@ def test_the_primarys_port_is_asked_for() -> None:
     world = Probed(primary=PrimarySpec(mac=mac), bridge="br0")
     world.connect()
     assert world.states() == {1: State.BOOTING}
-    (asked,) = [c for c in world.sent if isinstance(c, ev.Transmit)]
+    (asked,) = [c for c in world.sent if isinstance(c, cmd.Transmit)]
     assert asked.port == probing.FLOOD
     arp = frames.Arp(frames.ArpOp.REPLY, mac, IPv4Address("10.0.0.10"), TCP.source)
     world.give(ev.Answer(7, world.spec.zone, 1, frames.Frame(mac, "ff:ff:ff:ff:ff:ff", arp)))
@@ -187,7 +188,7 @@ def test_nothing_is_probed_while_the_switch_is_away() -> None:
     world.give(ev.SwitchDown(7))
     world.sent.clear()
     world.wait(10)
-    assert not any(isinstance(command, ev.Transmit) for command in world.sent)
+    assert not any(isinstance(command, cmd.Transmit) for command in world.sent)
     assert world.states() == {1: State.ACTIVE}
 
 
@@ -213,11 +214,11 @@ def test_the_first_that_looks_dead_waits_for_the_next_probe_of_the_others() -> N
     world.connect().scale(3).wait(5, every=0.05)
     world.silence(1, 2, 3)
     world.wait(10, every=0.01)
-    assert ev.Kind.FAILED not in world.kinds()
-    assert ev.Kind.BREAKER in world.kinds()
+    assert cmd.Kind.FAILED not in world.kinds()
+    assert cmd.Kind.BREAKER in world.kinds()
     world.dead = set()
     world.wait(10, every=0.01)
-    assert ev.Kind.FAILED not in world.kinds()
+    assert cmd.Kind.FAILED not in world.kinds()
 
 
 def test_one_that_flaps_says_why_it_stays_out() -> None:
@@ -241,9 +242,9 @@ def test_the_switch_announces_the_address_of_a_dead_primary() -> None:
     world.sent.clear()
     world.link("vm1", up=False)
     kinds = [type(command) for command in world.sent]
-    floods = [c for c in world.sent if isinstance(c, ev.Transmit) and c.port == probing.FLOOD]
+    floods = [c for c in world.sent if isinstance(c, cmd.Transmit) and c.port == probing.FLOOD]
     assert floods
-    assert kinds.index(ev.Apply) < world.sent.index(floods[0])
+    assert kinds.index(cmd.Apply) < world.sent.index(floods[0])
     said = floods[0].frame.packet
     assert isinstance(said, frames.Arp)
     assert said.sender == said.target == IPv4Address("10.0.0.10")
@@ -251,7 +252,7 @@ def test_the_switch_announces_the_address_of_a_dead_primary() -> None:
     world.wait(4, every=0.2)
     world.sent.clear()
     world.scale(3).wait(5, every=0.2)
-    assert not [c for c in world.sent if isinstance(c, ev.Transmit) and c.port == probing.FLOOD]
+    assert not [c for c in world.sent if isinstance(c, cmd.Transmit) and c.port == probing.FLOOD]
 
 
 # Over a management network ------------------------------------------------------------------------
@@ -268,9 +269,9 @@ class Called(World):
         self.says: dict[int, tuple[bool, str] | None] = {}
         """What nodes answer; ``None`` for nothing."""
 
-    def _carry_out(self, command: ev.Command) -> None:
+    def _carry_out(self, command: cmd.Command) -> None:
         super()._carry_out(command)
-        if isinstance(command, ev.AskNode):
+        if isinstance(command, cmd.AskNode):
             said = self.says.get(int(command.index), (True, "port 80 accepts"))
             if said is not None:
                 key = (command.zone, command.index, command.asked_s)
@@ -281,9 +282,9 @@ def test_the_controller_asks_the_nodes_themselves() -> None:
     """At their management addresses and the service's port; no packet goes out of a port."""
     world = Called(scaling=ManualSpec(max=6, nodes=2))
     world.connect().poll().wait(5, every=0.2)
-    asked = {(c.address, c.port) for c in world.sent if isinstance(c, ev.AskNode)}
+    asked = {(c.address, c.port) for c in world.sent if isinstance(c, cmd.AskNode)}
     assert asked == {("192.168.9.1", 80), ("192.168.9.2", 80)}
-    assert not [c for c in world.sent if isinstance(c, ev.Transmit)]
+    assert not [c for c in world.sent if isinstance(c, cmd.Transmit)]
     assert world.states() == {1: State.ACTIVE, 2: State.ACTIVE}
     assert world.group.nodes[Index(2)].latency_s == 0.02
 
@@ -318,7 +319,7 @@ def test_answers_for_nobody_and_late_ones_change_nothing() -> None:
     """A node that is gone, a question that was given up."""
     world = Called()
     world.connect().wait(3, every=0.2)
-    asked = [c for c in world.sent if isinstance(c, ev.AskNode)]
+    asked = [c for c in world.sent if isinstance(c, cmd.AskNode)]
     before = world.group.nodes[Index(1)].health
     for index, at in ((Index(9), asked[-1].asked_s), (Index(1), asked[0].asked_s)):
         world.give(ev.Heard(world.spec.zone, index, at, False, "late", 1.0))

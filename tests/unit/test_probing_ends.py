@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core import frames
 from sncontroller.core.health import BreakerState, adopted, fit, initial
@@ -24,9 +25,9 @@ def arp_from(mac: str, op: frames.ArpOp, sender: str) -> ev.Answer:
     return ev.Answer(7, configured().groups[0].zone, 1, frame)
 
 
-def is_syn(command: ev.Command) -> bool:
+def is_syn(command: cmd.Command) -> bool:
     """Whether it sends the first packet of a TCP connection."""
-    packet = command.frame.packet if isinstance(command, ev.Transmit) else None
+    packet = command.frame.packet if isinstance(command, cmd.Transmit) else None
     return isinstance(packet, frames.Tcp) and packet.flags == frames.TcpFlag.SYN
 
 
@@ -71,7 +72,7 @@ def test_an_answer_that_is_overtaken_by_the_switchs_end_is_not_acted_on() -> Non
     answer = replace(syn, src=syn.dst, dst=syn.src, seq=1, ack=syn.seq + 1, flags=both, **ports)
     frame = frames.Frame(question.eth_dst, question.eth_src, answer)
     world.give(ev.Answer(7, world.spec.zone, 1, frame))
-    assert not [c for c in world.sent if isinstance(c, ev.Transmit)]
+    assert not [c for c in world.sent if isinstance(c, cmd.Transmit)]
 
 
 def test_an_address_whose_owner_is_not_known_is_not_announced() -> None:
@@ -86,8 +87,8 @@ def test_an_address_whose_owner_is_not_known_is_not_announced() -> None:
     assert world.states()[2] is State.ACTIVE
     world.sent.clear()
     world.scale(3).wait(5, every=0.2)
-    assert ev.Apply in map(type, world.sent)
-    packets = [c.frame.packet for c in world.sent if isinstance(c, ev.Transmit)]
+    assert cmd.Apply in map(type, world.sent)
+    packets = [c.frame.packet for c in world.sent if isinstance(c, cmd.Transmit)]
     assert not [p for p in packets if isinstance(p, frames.Arp) and p.sender == p.target]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core import reactive as reactive_core
 from sncontroller.core.balance import BalanceSpec
@@ -47,7 +48,7 @@ def sent(
     old = None if pinned is None else Index(pinned)
     opens = opening if syn else None
     world.give(ev.NewFlow(7, world.spec.zone, flow(nth), 5, opens, old, b"frame", ending))
-    pins = [command for command in world.sent if isinstance(command, ev.AddPin)]
+    pins = [command for command in world.sent if isinstance(command, cmd.AddPin)]
     assert len(pins) <= 1
     if not pins:
         return None
@@ -89,7 +90,7 @@ def test_a_repeated_syn_writes_no_second_pin() -> None:
 
     def pinned(**how: Any) -> bool:
         sent(world, 0, **how)
-        return next(c for c in world.sent if isinstance(c, ev.AddPin)).pin is not None
+        return next(c for c in world.sent if isinstance(c, cmd.AddPin)).pin is not None
 
     assert pinned()
     assert not pinned()
@@ -102,7 +103,7 @@ def test_a_connection_that_ends_takes_no_turn_and_gets_no_pin() -> None:
     """A late FIN goes to some node, which resets it, and is not a new flow."""
     world = reactive()
     assert sent(world, 0, syn=False, ending=True) == 1
-    assert not any(isinstance(c, ev.AddPin) and c.pin for c in world.sent)
+    assert not any(isinstance(c, cmd.AddPin) and c.pin for c in world.sent)
     assert not world.group.choices.given
 
 
@@ -120,7 +121,7 @@ def test_the_first_packet_goes_straight_to_the_node() -> None:
         world = reactive(match=match)
         node = world.group.nodes[Index(1)]
         sent(world, 0)
-        pin = next(c for c in world.sent if isinstance(c, ev.AddPin))
+        pin = next(c for c in world.sent if isinstance(c, cmd.AddPin))
         assert pin.actions == (*strip, SetField("eth_dst", node.mac), Output(1))
         assert (pin.in_port, pin.frame) == (5, b"frame")
 
@@ -229,7 +230,7 @@ def test_a_node_of_a_number_that_is_used_again_begins_without_flows() -> None:
     for _ in range(2):
         polled(world, {1: 10, 2: 0}, {1: 10, 2: 10}).wait(3)
     assert world.states() == {1: State.ACTIVE}
-    assert any(isinstance(c, ev.DropPins) and c.index == 2 for c in world.sent)
+    assert any(isinstance(c, cmd.DropPins) and c.index == 2 for c in world.sent)
     world.scale(2)
     assert world.group.choices.flows(Index(2)) == 0
     assert [sent(world, nth) for nth in range(30, 40)] == [2] * 10

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.group import due_s
 from sncontroller.core.layout import Index
@@ -38,22 +39,22 @@ class Reporting(World):
     def __init__(self, reports: tuple[ReportSpec, ...] = (CPU,), **changes: Any) -> None:
         usual = {"capacity": CAPACITY, "management": ADDRESSES}
         super().__init__(reports=reports, **{**usual, **changes})
-        self.asked: list[ev.FetchReport] = []
+        self.asked: list[cmd.FetchReport] = []
         self.says: dict[int, Mapping[str, Reading] | str | None] = {0: {"cpu": Reading(1.0)}}
         """By source: the readings, an error, or nothing at all."""
         self.mute: set[int] = set()
         """Nodes that do not answer."""
 
-    def _carry_out(self, command: ev.Command) -> None:
+    def _carry_out(self, command: cmd.Command) -> None:
         super()._carry_out(command)
-        if isinstance(command, ev.FetchReport):
+        if isinstance(command, cmd.FetchReport):
             self.asked.append(command)
             said = self.says.get(command.source)
             if said is not None and command.index not in self.mute:
                 self.answer(command, said)
 
     def answer(
-        self, command: ev.FetchReport, said: Mapping[str, Reading] | str, late_s: float = 0
+        self, command: cmd.FetchReport, said: Mapping[str, Reading] | str, late_s: float = 0
     ) -> World:
         """The answer to a fetch."""
         key = (command.zone, command.index, command.source, command.asked_s)
@@ -75,7 +76,7 @@ class Reporting(World):
 
     def told(self) -> list[str]:
         """What the log says of reports."""
-        return [f"{e.node}: {e.reason}" for e in self.log if e.kind is ev.Kind.REPORT]
+        return [f"{e.node}: {e.reason}" for e in self.log if e.kind is cmd.Kind.REPORT]
 
 
 def test_a_report_is_load() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sncontroller import installed
 from sncontroller.bridge import Entries
+from sncontroller.core import commands as cmd
 from sncontroller.core import entries as e
 from sncontroller.core import events as ev
 from sncontroller.core import ofctl, plan
@@ -47,14 +48,14 @@ class Watched(World):
         self.straight_s = -float("inf")
         """When SYNs went straight for the last time."""
 
-    def _carry_out(self, command: ev.Command) -> None:
+    def _carry_out(self, command: cmd.Command) -> None:
         before, was = self.installed, goes_straight(self.installed)
         if was:
             self.straight_s = self.now
         super()._carry_out(command)
         group = select_group(self.spec.zone)
         old, new = before.groups.get(group), self.installed.groups.get(group)
-        if isinstance(command, ev.Apply) and old is not None and new is not None and old != new:
+        if isinstance(command, cmd.Apply) and old is not None and new is not None and old != new:
             delivered = {f.group_id for f in self.installed.groups.values()}
             if set(before.groups) <= delivered:  # nobody died
                 self.changes.append((self.now - self.straight_s, was))
@@ -168,7 +169,7 @@ def test_a_node_on_its_way_ends_it_in_time() -> None:
     assert not straight(world)
     world.wait(5)
     assert world.owners() == {1, 2}
-    request = next(c.request for c in reversed(world.sent) if isinstance(c, ev.StartNode))
+    request = next(c.request for c in reversed(world.sent) if isinstance(c, cmd.StartNode))
     world.silent = False
     world._start(request)
     assert world.owners() == {1, 2, 3}
@@ -230,7 +231,7 @@ def test_what_is_on_the_switch_was_at_rest() -> None:
     before = world.installed
     sent = len(world.sent)
     world.restarted()
-    applied = [c for c in world.sent[sent:] if isinstance(c, ev.Apply)]
+    applied = [c for c in world.sent[sent:] if isinstance(c, cmd.Apply)]
     assert {command.desired == before for command in applied} == {True}
     world.scale(2)
     assert not straight(world)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.balance import BalanceSpec
 from sncontroller.core.health import HealthSpec
@@ -51,7 +52,7 @@ def test_a_warm_node_is_ready_and_has_no_slot() -> None:
     assert world.states() == {1: ACTIVE, 2: STANDBY}
     assert world.owners() == {1}
     assert world.group.wanted == 1
-    assert ev.Kind.STANDBY in world.kinds()
+    assert cmd.Kind.STANDBY in world.kinds()
     assert world.consistent()
     delivers = {group_id & 0xFFF for group_id in world.installed.groups}
     assert delivers == {0, 1}
@@ -64,7 +65,7 @@ def test_a_surge_takes_it_at_once_and_the_pool_is_filled_again() -> None:
     world.scale(2)
     assert world.states() == {1: ACTIVE, 2: ACTIVE, 3: State.REQUESTED}
     assert Counter(world.group.slots) == {1: 128, 2: 128}
-    taken = [entry for entry in world.log if entry.kind is ev.Kind.ACTIVE][-1]
+    taken = [entry for entry in world.log if entry.kind is cmd.Kind.ACTIVE][-1]
     assert taken.reason == "taken from the warm pool: 1 of 2 wanted nodes served"
     assert world.consistent()
     world.silent = False
@@ -109,8 +110,8 @@ def test_a_drained_node_goes_back_to_the_pool_that_lacks_one() -> None:
     world.sent.clear()
     quiet(world)
     assert world.states() == {1: ACTIVE, 2: ACTIVE, 3: STANDBY}
-    assert not any(isinstance(command, ev.StartNode | ev.StopNode) for command in world.sent)
-    drained = [entry for entry in world.log if entry.kind is ev.Kind.DRAINED][-1]
+    assert not any(isinstance(command, cmd.StartNode | cmd.StopNode) for command in world.sent)
+    drained = [entry for entry in world.log if entry.kind is cmd.Kind.DRAINED][-1]
     assert drained.reason.endswith("kept in the warm pool")
     assert world.consistent()
 
@@ -141,7 +142,7 @@ def test_pins_of_a_node_that_is_kept_are_forgotten() -> None:
     for _ in range(4):
         world.wait(1).poll(active_flows=0)
     assert world.states()[3] is STANDBY
-    assert any(isinstance(c, ev.DropPins) and c.index == 3 for c in world.sent)
+    assert any(isinstance(c, cmd.DropPins) and c.index == 3 for c in world.sent)
 
 
 def test_a_draining_node_is_taken_back_before_a_warm_one() -> None:
@@ -206,7 +207,7 @@ def test_warm_nodes_are_probed() -> None:
     number = world.ports[node.port_name].number
     world.sent.clear()
     world.wait(5)
-    assert any(isinstance(c, ev.Transmit) and c.port == number for c in world.sent)
+    assert any(isinstance(c, cmd.Transmit) and c.port == number for c in world.sent)
 
 
 def test_a_restarted_controller_does_not_confuse_warm_and_draining() -> None:
@@ -221,7 +222,7 @@ def test_a_restarted_controller_does_not_confuse_warm_and_draining() -> None:
     assert world.group.wanted == 2
     assert world.installed == table
     assert world.nodes == nodes
-    assert not any(isinstance(command, ev.StartNode | ev.StopNode) for command in world.sent)
+    assert not any(isinstance(command, cmd.StartNode | cmd.StopNode) for command in world.sent)
 
 
 def test_a_restart_in_the_middle_of_a_refill() -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sncontroller.config import parse
+from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
 from sncontroller.core.diff import apply, diff
 from sncontroller.core.entries import EMPTY, Table
@@ -55,8 +56,8 @@ class World:
         self.installed: Table = EMPTY
         self.ports: dict[str, ev.Port] = {"vm1": ev.Port(1, "vm1", "02:00:00:00:00:01", True)}
         self.nodes: dict[str, NodeInfo] = {}
-        self.log: list[ev.Logged] = []
-        self.sent: list[ev.Command] = []
+        self.log: list[cmd.Logged] = []
+        self.sent: list[cmd.Command] = []
         self.errors: list[tuple[str, bool]] = []
         """The next results of start calls: message and whether it is permanent."""
         self._inbox: deque[ev.Event] = deque()
@@ -136,7 +137,7 @@ class World:
             return set()
         return {index for index, state in self.states().items() if state is State.DRAINING}
 
-    def kinds(self) -> list[ev.Kind]:
+    def kinds(self) -> list[cmd.Kind]:
         """What was logged, by kind."""
         return [entry.kind for entry in self.log]
 
@@ -149,25 +150,25 @@ class World:
 
     # effects
 
-    def _carry_out(self, command: ev.Command) -> None:
+    def _carry_out(self, command: cmd.Command) -> None:
         self.sent.append(command)
         match command:
-            case ev.Logged():
+            case cmd.Logged():
                 self.log.append(command)
-            case ev.Apply(datapath, zone, version, table):
+            case cmd.Apply(datapath, zone, version, table):
                 self.installed = apply(diff(table, self.installed), self.installed)
                 assert self.installed == table
                 self.give(ev.Applied(datapath, zone, version))
-            case ev.StartNode(zone, request) if not self.silent:
+            case cmd.StartNode(zone, request) if not self.silent:
                 self._start(request)
-            case ev.StopNode(zone, name) if not self.silent:
+            case cmd.StopNode(zone, name) if not self.silent:
                 info = self.nodes.pop(name, None)
                 if info is not None:
                     port = self.ports.pop(info.port, None)
                     if port is not None:
                         self.give(ev.PortGone(7, port))
                 self._result(ev.Call.STOP, name)
-            case ev.ListNodes() if not self.silent:
+            case cmd.ListNodes() if not self.silent:
                 self._result(ev.Call.LIST, None, tuple(self.nodes.values()))
             case _:
                 pass
