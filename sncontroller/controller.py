@@ -14,10 +14,7 @@ from typing import Protocol
 
 from sncontroller.core import group as machine
 from sncontroller.core import layout
-from sncontroller.core.commands import (
-    Apply,
-    Command,
-)
+from sncontroller.core.commands import Apply, Command
 from sncontroller.core.entries import EMPTY, Table
 from sncontroller.core.events import (
     Asked,

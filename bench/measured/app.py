@@ -24,22 +24,8 @@ from ryu.lib import hub
 
 import sncontroller.app
 from sncontroller.app import SNController
-from sncontroller.core.commands import (
-    AddPin,
-    Apply,
-    Command,
-    ListNodes,
-    StartNode,
-    StopNode,
-)
-from sncontroller.core.events import (
-    Applied,
-    Call,
-    Event,
-    HypervisorResult,
-    Polled,
-    SwitchUp,
-)
+from sncontroller.core.commands import AddPin, Apply, Command, ListNodes, StartNode, StopNode
+from sncontroller.core.events import Applied, Call, Event, HypervisorResult, Polled, SwitchUp
 from sncontroller.core.health import Kind as Probe
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Zone

@@ -12,13 +12,9 @@ from dataclasses import replace
 
 from sncontroller.core import health, layout
 from sncontroller.core.balance import learnt_from
-from sncontroller.core.commands import (
-    Kind,
-)
+from sncontroller.core.commands import Kind
 from sncontroller.core.entries import Bucket, FlowEntry, GroupEntry, Load, Output, SetField, Table
-from sncontroller.core.events import (
-    Port,
-)
+from sncontroller.core.events import Port
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
 from sncontroller.core.lifecycle import State, Trigger

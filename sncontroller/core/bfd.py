@@ -9,13 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sncontroller.core.commands import (
-    Kind,
-    SetBfd,
-)
-from sncontroller.core.events import (
-    BfdSet,
-)
+from sncontroller.core.commands import Kind, SetBfd
+from sncontroller.core.events import BfdSet
 from sncontroller.core.lifecycle import State
 from sncontroller.core.state import BfdSetting, Group, Node
 from sncontroller.core.turn import Turn

@@ -9,16 +9,8 @@ from __future__ import annotations
 import math
 
 from sncontroller.core import adoption, reactive
-from sncontroller.core.commands import (
-    Kind,
-    ListNodes,
-    StartNode,
-    StopNode,
-)
-from sncontroller.core.events import (
-    Call,
-    HypervisorResult,
-)
+from sncontroller.core.commands import Kind, ListNodes, StartNode, StopNode
+from sncontroller.core.events import Call, HypervisorResult
 from sncontroller.core.hypervisor import NodeRequest
 from sncontroller.core.layout import MAX_INDEX, PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import State, Trigger

@@ -10,13 +10,8 @@ from collections.abc import Mapping
 
 from sncontroller.core import latency, load, pins, report, scaling
 from sncontroller.core.balance import BalanceKind
-from sncontroller.core.commands import (
-    Kind,
-)
-from sncontroller.core.events import (
-    NodeCounters,
-    Polled,
-)
+from sncontroller.core.commands import Kind
+from sncontroller.core.events import NodeCounters, Polled
 from sncontroller.core.lifecycle import State
 from sncontroller.core.load import Counters, Sample
 from sncontroller.core.model import GroupSpec

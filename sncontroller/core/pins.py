@@ -7,9 +7,7 @@ would reset it. UDP's (``limit=`` of the ``learn`` action) lies beyond ours.
 
 from __future__ import annotations
 
-from sncontroller.core.commands import (
-    Kind,
-)
+from sncontroller.core.commands import Kind
 from sncontroller.core.plan import Older
 from sncontroller.core.state import Node
 from sncontroller.core.turn import Turn

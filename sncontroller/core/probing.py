@@ -9,16 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sncontroller.core import frames, health, latency, layout, neighbour, probe
-from sncontroller.core.commands import (
-    AskNode,
-    Kind,
-    Transmit,
-)
-from sncontroller.core.events import (
-    Answer,
-    Heard,
-    Port,
-)
+from sncontroller.core.commands import AskNode, Kind, Transmit
+from sncontroller.core.events import Answer, Heard, Port
 from sncontroller.core.family import Address
 from sncontroller.core.layout import PRIMARY_INDEX, Index
 from sncontroller.core.lifecycle import DELIVERABLE, State

@@ -10,15 +10,8 @@ from dataclasses import replace
 
 from sncontroller.core import choice
 from sncontroller.core.choice import Choices, Given
-from sncontroller.core.commands import (
-    AddPin,
-    DropPins,
-)
-from sncontroller.core.events import (
-    NewFlow,
-    NodeCounters,
-    Polled,
-)
+from sncontroller.core.commands import AddPin, DropPins
+from sncontroller.core.events import NewFlow, NodeCounters, Polled
 from sncontroller.core.layout import Index
 from sncontroller.core.model import PROTOCOL_NUMBERS
 from sncontroller.core.plan import Older, PlanNode, pin, to_node

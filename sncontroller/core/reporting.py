@@ -11,13 +11,8 @@ from dataclasses import replace
 
 from sncontroller.core import measure
 from sncontroller.core.chance import chance
-from sncontroller.core.commands import (
-    FetchReport,
-    Kind,
-)
-from sncontroller.core.events import (
-    Reported,
-)
+from sncontroller.core.commands import FetchReport, Kind
+from sncontroller.core.events import Reported
 from sncontroller.core.lifecycle import State
 from sncontroller.core.report import Known, Reading, ReportSpec, is_whole, value_of
 from sncontroller.core.state import Group, Node, Source

@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sncontroller.core import balance, bfd, health, reactive, slots, straight
-from sncontroller.core.commands import (
-    Apply,
-    Kind,
-)
+from sncontroller.core.commands import Apply, Kind
 from sncontroller.core.fleet import pause_s
 from sncontroller.core.layout import PRIMARY_INDEX
 from sncontroller.core.lifecycle import SERVING, State, Trigger

@@ -12,13 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from sncontroller.core.balance import BalanceMemory
 from sncontroller.core.choice import Choices
-from sncontroller.core.commands import (
-    Logged,
-)
-from sncontroller.core.events import (
-    Call,
-    Port,
-)
+from sncontroller.core.commands import Logged
+from sncontroller.core.events import Call, Port
 from sncontroller.core.health import Health
 from sncontroller.core.latency import Latency
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Layout

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sncontroller.core.commands import (
-    Command,
-    Kind,
-    Logged,
-)
+from sncontroller.core.commands import Command, Kind, Logged
 from sncontroller.core.layout import Index
 from sncontroller.core.lifecycle import Trigger, follows
 from sncontroller.core.model import GroupSpec

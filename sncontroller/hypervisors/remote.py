@@ -18,15 +18,8 @@ from typing import Any
 import eventlet
 from eventlet.green import subprocess
 
-from sncontroller.core.commands import (
-    ListNodes,
-    StartNode,
-    StopNode,
-)
-from sncontroller.core.events import (
-    Call,
-    HypervisorResult,
-)
+from sncontroller.core.commands import ListNodes, StartNode, StopNode
+from sncontroller.core.events import Call, HypervisorResult
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Zone
 from sncontroller.core.model import HypervisorSpec

@@ -11,12 +11,8 @@ import socket
 import struct
 import time
 
-from sncontroller.core.commands import (
-    AskNode,
-)
-from sncontroller.core.events import (
-    Heard,
-)
+from sncontroller.core.commands import AskNode
+from sncontroller.core.events import Heard
 from sncontroller.core.health_spec import Kind
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)

@@ -13,14 +13,8 @@ from collections.abc import Callable
 import eventlet
 from eventlet.semaphore import Semaphore
 
-from sncontroller.core.commands import (
-    AskNode,
-    FetchReport,
-    SetBfd,
-)
-from sncontroller.core.events import (
-    Event,
-)
+from sncontroller.core.commands import AskNode, FetchReport, SetBfd
+from sncontroller.core.events import Event
 from sncontroller.management import ask, fetch, ovsdb
 
 LOG = logging.getLogger(__name__)

@@ -12,12 +12,8 @@ from pathlib import Path
 
 import requests
 
-from sncontroller.core.commands import (
-    FetchReport,
-)
-from sncontroller.core.events import (
-    Reported,
-)
+from sncontroller.core.commands import FetchReport
+from sncontroller.core.events import Reported
 from sncontroller.core.report import Reading, ReportSpec
 from sncontroller.management.parse import ReportError, readings
 

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from eventlet.green import subprocess
 
-from sncontroller.core.commands import (
-    SetBfd,
-)
-from sncontroller.core.events import (
-    BfdSet,
-)
+from sncontroller.core.commands import SetBfd
+from sncontroller.core.events import BfdSet
 from sncontroller.lab.programs import MissingError, program
 
 TIMEOUT_S = 10

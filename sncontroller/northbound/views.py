@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from sncontroller.core.commands import (
-    Logged,
-)
+from sncontroller.core.commands import Logged
 from sncontroller.core.state import Group, Node
 
 

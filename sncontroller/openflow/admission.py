@@ -15,12 +15,8 @@ from contextlib import AbstractContextManager
 from eventlet import queue
 from ryu.lib import hub
 
-from sncontroller.core.commands import (
-    AddPin,
-)
-from sncontroller.core.events import (
-    NewFlow,
-)
+from sncontroller.core.commands import AddPin
+from sncontroller.core.events import NewFlow
 from sncontroller.openflow.switch import Switch
 
 MOST_WAITING = 1024

@@ -17,23 +17,10 @@ from ryu.controller import ofp_event
 from ryu.ofproto import ofproto_v1_3 as ofp
 from ryu.ofproto import ofproto_v1_3_parser as ryu_parser
 
-from sncontroller.core.commands import (
-    AddPin,
-    Apply,
-    DropPins,
-    SendFrame,
-)
+from sncontroller.core.commands import AddPin, Apply, DropPins, SendFrame
 from sncontroller.core.diff import AddFlow, Operation, diff
 from sncontroller.core.entries import EMPTY, FlowEntry, FlowKey, Table
-from sncontroller.core.events import (
-    Applied,
-    Event,
-    Port,
-    PortGone,
-    PortSeen,
-    Refused,
-    SwitchUp,
-)
+from sncontroller.core.events import Applied, Event, Port, PortGone, PortSeen, Refused, SwitchUp
 from sncontroller.core.layout import Index, Kind, Layout, Zone, cookie, origin
 from sncontroller.openflow import codec, inbound, requests
 from sncontroller.openflow.bundle import Change, in_the_way

@@ -17,9 +17,7 @@ from typing import Any
 
 import pytest
 
-from sncontroller.core.commands import (
-    SetBfd,
-)
+from sncontroller.core.commands import SetBfd
 from sncontroller.core.layout import Zone
 from sncontroller.lab.net import Host, Link, isolate
 from sncontroller.lab.ovs import PrivateOvs

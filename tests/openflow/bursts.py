@@ -16,13 +16,8 @@ from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3, ofproto_v1_3_parser
 
 from sncontroller.core import plan
-from sncontroller.core.commands import (
-    AddPin,
-)
-from sncontroller.core.events import (
-    FiveTuple,
-    NewFlow,
-)
+from sncontroller.core.commands import AddPin
+from sncontroller.core.events import FiveTuple, NewFlow
 from sncontroller.core.layout import Index, Layout, Zone
 from sncontroller.openflow.admission import MOST_WAITING, Admission
 from sncontroller.openflow.switch import Switch

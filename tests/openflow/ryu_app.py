@@ -10,17 +10,8 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 from ryu.ofproto import ofproto_v1_3
 
-from sncontroller.core.commands import (
-    Apply,
-)
-from sncontroller.core.events import (
-    Applied,
-    Event,
-    Frame,
-    Polled,
-    PortSeen,
-    SwitchUp,
-)
+from sncontroller.core.commands import Apply
+from sncontroller.core.events import Applied, Event, Frame, Polled, PortSeen, SwitchUp
 from sncontroller.core.layout import Layout
 from sncontroller.openflow.switch import EVENTS, Switch
 from tests.openflow.tables import ZONE, compiled

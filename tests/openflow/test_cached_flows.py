@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from sncontroller.core.commands import (
-    Apply,
-)
+from sncontroller.core.commands import Apply
 from sncontroller.core.layout import Layout
 from tests.openflow.conftest import Bridge
 from tests.openflow.tables import ZONE, compiled

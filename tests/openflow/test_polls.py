@@ -12,22 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sncontroller.core import plan
-from sncontroller.core.commands import (
-    AddPin,
-    Apply,
-    DropPins,
-    SendFrame,
-)
+from sncontroller.core.commands import AddPin, Apply, DropPins, SendFrame
 from sncontroller.core.entries import Table
-from sncontroller.core.events import (
-    Applied,
-    Event,
-    FiveTuple,
-    Frame,
-    NewFlow,
-    NodeCounters,
-    Polled,
-)
+from sncontroller.core.events import Applied, Event, FiveTuple, Frame, NewFlow, NodeCounters, Polled
 from sncontroller.core.group import Group, new_group, step
 from sncontroller.core.layout import Index, Kind, Layout, Origin, Zone
 from sncontroller.openflow import inbound, requests

@@ -11,19 +11,10 @@ from hypothesis import strategies as st
 
 from sncontroller.core import entries as e
 from sncontroller.core import ofctl
-from sncontroller.core.commands import (
-    Apply,
-)
+from sncontroller.core.commands import Apply
 from sncontroller.core.diff import AddGroup, DeleteFlow, DeleteGroup, Operation
 from sncontroller.core.entries import EMPTY, Table
-from sncontroller.core.events import (
-    Applied,
-    Polled,
-    PortGone,
-    PortSeen,
-    Refused,
-    SwitchUp,
-)
+from sncontroller.core.events import Applied, Polled, PortGone, PortSeen, Refused, SwitchUp
 from sncontroller.core.layout import Kind, Zone, cookie, select_group
 from sncontroller.lab.ovs import PrivateOvs
 from sncontroller.openflow.bundle import described

@@ -18,10 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sncontroller.core.commands import (
-    AskNode,
-    FetchReport,
-)
+from sncontroller.core.commands import AskNode, FetchReport
 from sncontroller.core.health_spec import HealthSpec
 from sncontroller.core.layout import Index, Zone
 from sncontroller.core.report import Reading, ReportSpec
