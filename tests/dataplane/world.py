@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import selectors
 import subprocess
@@ -138,6 +139,7 @@ class Client:
         )
         self._ids = itertools.count()
         self._answers: dict[int, dict[str, Any]] = {}
+        self._unread = b""
 
     def start(self, do: str, **arguments: Any) -> int:
         """Begin a command; what it says comes from :meth:`wait`."""
@@ -150,12 +152,17 @@ class Client:
     def wait(self, number: int) -> dict[str, Any]:
         """The answer to a command that was begun."""
         deadline = time.monotonic() + COMMAND_TIMEOUT_S
+        pipe = self.process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
+            selector.register(pipe, selectors.EVENT_READ)
             while number not in self._answers:
                 assert selector.select(deadline - time.monotonic()), "the agent does not answer"
-                said = json.loads(self.process.stdout.readline())
-                self._answers[said.pop("id")] = said
+                # from the pipe: a line that Python has read ahead would be waited for in vain
+                said = os.read(pipe, 2**20)
+                assert said, "the agent has ended"
+                *lines, self._unread = (self._unread + said).split(b"\n")
+                for answer in map(json.loads, lines):
+                    self._answers[answer.pop("id")] = answer
         answer = self._answers.pop(number)
         assert "error" not in answer, answer
         return answer
