@@ -13,14 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sncontroller.bridge import Switch
 from sncontroller.lab.programs import dies_with_parent
 from tests.dataplane.configured import text
 from tests.dataplane.world import BRIDGE, World, eventually, group_spec
-
-pytestmark = pytest.mark.alone
 
 NOBODY = "tcp:127.0.0.1:16653"
 """Where no controller listens."""

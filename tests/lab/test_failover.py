@@ -198,7 +198,6 @@ def test_the_primary_dies(tmp_path: Path) -> None:
 # The controller and the switch -------------------------------------------------------------------
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("pinning", ["conntrack", "learn"])
 def test_the_controller_is_killed(tmp_path: Path, pinning: str) -> None:
     """Nobody notices; the new one has the same nodes in the same slots."""

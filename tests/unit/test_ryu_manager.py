@@ -190,6 +190,19 @@ def test_help_shows_our_option_and_the_loopback_default(start: Start) -> None:
     assert "webapp listen host (default 127.0.0.1" in manager.said
 
 
+def test_setuptools_is_left_out_where_python_has_distutils(start: Start, tmp_path: Path) -> None:
+    """Ryu wants one class, and setuptools, which would answer with its own, is slow to import."""
+    path = tmp_path / "an_app.py"
+    path.write_text(
+        "import sys\n"
+        "from ryu.base import app_manager\n"
+        "class App(app_manager.RyuApp):\n"
+        "    def start(self):\n"
+        "        print('setuptools:', 'setuptools' in sys.modules, flush=True)\n"
+    )
+    start(str(path)).until(f"setuptools: {sys.version_info >= (3, 12)}\n")
+
+
 def test_the_installed_command_is_ours() -> None:
     """Ryu installs a command of the same name, which cannot start; ours has replaced it."""
     assert "sncontroller.ryu_manager" in Path(COMMAND).read_text()
