@@ -23,7 +23,7 @@ trap 'exit 143' TERM HUP
 export TMPDIR="$base"
 unset PYTHONDONTWRITEBYTECODE # else each process of a test compiles the project anew
 rm -rf build/failed-tests
-measure=()
+measure=() lone=()
 case "$*" in
 "" | tests | tests/ | tests/unit | tests/unit/)
     measure=(--cov=sncontroller/core --cov-report=term-missing:skip-covered --cov-fail-under=100)
@@ -49,7 +49,8 @@ wait $linting
 lint=$? linting=
 cat "$base/lint"
 [ $together -le 1 ] || [ $together -eq $none ] || exit $together
-run a -m alone "$@"
+[ $# -gt 0 ] || mapfile -t lone < <(grep -rl --include='*.py' 'mark\.alone' tests) # no other is read
+run a -m alone "$@" "${lone[@]}"
 alone=$?
 
 [ $together -ne $none ] || together=$alone

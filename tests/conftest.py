@@ -33,12 +33,14 @@ STAYING: Final = (HERE / "unit", HERE / "openflow")
 """Where tests are that never leave the machine's own network namespace."""
 NETWORK: Final = os.readlink("/proc/self/ns/net")
 LONGEST: Final = (
-    *("unit/test_simulate.py", "unit/test_cli.py", "unit/test_ryu_manager.py"),
-    *("lab/test_demo.py", "lab/test_libvirt_plugin.py", "lab/test_ipv6.py"),
-    *("lab/test_libvirt_faults.py", "lab/test_mininet.py", "lab/test_failover.py"),
-    *("lab/test_podman_plugin.py", "lab/test_hypervisor_faults.py", "lab/test_netns_plugin.py"),
+    *("unit/test_simulate.py", "unit/test_ryu_manager.py", "unit/test_cli.py"),
+    *("lab/test_demo.py", "lab/test_failover.py", "lab/test_ipv6.py"),
+    *("lab/test_libvirt_plugin.py", "lab/test_podman_plugin.py", "lab/test_hypervisor_faults.py"),
+    *("lab/test_libvirt_faults.py", "dataplane/test_pinning.py", "lab/test_mininet.py"),
+    *("lab/test_signals.py", "lab/test_pool_traffic.py", "lab/test_openstack_plugin.py"),
+    *("lab/test_pool_plugin.py", "lab/test_udp_drain.py", "lab/test_netns_plugin.py"),
 )
-"""Files that take a minute or more, longest first: one begun last would be waited for."""
+"""Files that take about a minute or more, longest first: one begun last would be waited for."""
 
 configuration.set_hypothesis_home_dir(HERE.parent / "build" / "hypothesis")
 settings.register_profile("sncontroller", deadline=None)

@@ -39,6 +39,8 @@ _OF_IMAGE: Final = {
 }
 """The same, where the image is the trouble."""
 
+_GONE_MEANWHILE: Final = "container not known"
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -69,9 +71,17 @@ class Podman:
 
     def containers(self) -> dict[str, Container]:
         """Every container by name, running or not, those that other programs made too."""
-        said = json.loads(self._run("ps", "--all", "--external", "--format", "json") or "[]")
-        found = (_container(raw) for raw in said or ())
+        found = (_container(raw) for raw in json.loads(self._listed() or "[]") or ())
         return {container.name: container for container in found}
+
+    def _listed(self, tries: int = 5) -> str:
+        """JSON of all containers; podman gives up when one, whosever, vanishes while it looks."""
+        try:
+            return self._run("ps", "--all", "--external", "--format", "json")
+        except TransientError as error:
+            if tries == 1 or _GONE_MEANWHILE not in str(error):
+                raise
+        return self._listed(tries - 1)
 
     def run(
         self,

@@ -274,10 +274,16 @@ class Lab:
             if node is None or event["node"] == node
         ]
 
-    def wait_event(self, kind: str, node: str | None = None, since: float = 0) -> dict[str, Any]:
-        """The first such event, once it is there."""
-        self.until(lambda: self.events(kind, node, since), f"no event {kind} of {node}")
-        return self.events(kind, node, since)[0]
+    def wait_event(
+        self, kind: str, node: str | None = None, since: float = 0, saying: str = ""
+    ) -> dict[str, Any]:
+        """The first such event, once it is there; its reason has ``saying`` in it."""
+
+        def found() -> list[dict[str, Any]]:
+            return [e for e in self.events(kind, node, since) if saying in e["reason"]]
+
+        self.until(found, f"no event {kind} of {node} that says {saying!r}")
+        return found()[0]
 
     def serving(self) -> set[str]:
         """The nodes that take new flows."""

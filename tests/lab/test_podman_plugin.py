@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -320,7 +321,10 @@ class TestGroup:
                 until(lambda: plugin_of(config, Owner("lab", "web")).list_nodes() == ())
             finally:
                 controller.stop()
-        ovs.del_bridge(bridge)
+                plugin = plugin_of(config, Owner("lab", "web"))
+                for node in plugin.list_nodes():
+                    plugin.stop_node(node.name)
+                ovs.del_bridge(bridge)
 
 
 def group_of(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,6 +397,25 @@ class TestTaken:
 
 class TestTrouble:
     """Errors, their kind, and that nothing is left."""
+
+    def test_somebodys_containers_that_come_and_go(
+        self, podman: PrivatePodman, config: dict[str, Any]
+    ) -> None:
+        """Podman's list fails when a container vanishes under it; ours then looks again."""
+        plugin = plugin_of(config)
+
+        def comes_and_goes(number: int) -> None:
+            name = f"somebodys-{number}"
+            for _ in range(40):
+                podman.run("create", "--network=none", "--name", name, IMAGE)
+                podman.run("rm", name)
+
+        with ThreadPoolExecutor(2) as somebody:
+            done = [somebody.submit(comes_and_goes, number) for number in range(2)]
+            while not all(each.done() for each in done):
+                assert plugin.list_nodes() == ()
+            for each in done:
+                each.result()
 
     @pytest.mark.parametrize(
         ("change", "error", "message"),
