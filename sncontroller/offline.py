@@ -108,10 +108,15 @@ class Difference:
         return tuple(f"{sign} {line}" for sign, line in ordered)
 
 
+def entries(bridge: Bridge) -> Entries:
+    """What is on a bridge, as ``core.ofctl`` would write it. Raises ``OperatorError``."""
+    bridge.require_controllable(bridge.settings())
+    return bridge.entries(FORM)
+
+
 def difference(config: Config, bridge: Bridge, known: Known) -> Difference:
     """What the configuration wants on a live bridge, against what of ours is there."""
-    bridge.version(bridge.settings())
-    there = bridge.entries(FORM).ours
+    there = entries(bridge).ours
     ports = {**bridge.ports(), **known.ports}
     specs = tuple(spec for spec in config.groups if _lives_on(spec, bridge, ports))
     if not specs:
@@ -129,7 +134,7 @@ def difference(config: Config, bridge: Bridge, known: Known) -> Difference:
 
 def handbacks(config: Config, bridge: Bridge) -> frozenset[str]:
     """The flows that must stay on a bridge so that ``arp: switch`` addresses stay reachable."""
-    there, ports = bridge.entries(FORM).ours, bridge.ports()
+    there, ports = entries(bridge).ours, bridge.ports()
     kept: set[str] = set()
     for spec in config.groups:
         if spec.arp == "switch" and _lives_on(spec, bridge, ports):

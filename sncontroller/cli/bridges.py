@@ -83,11 +83,13 @@ def attach(
     those entries start again. The bridge's fail mode becomes secure, so that it goes on as it is
     when no controller is there; in the default mode, standalone, it would then forward like a
     plain switch and ignore its entries. A bridge that has controllers keeps them, and its fail
-    mode. sncontroller detach undoes all of this. Doing it twice is doing it once.
+    mode. sncontroller detach undoes all of this. Doing it twice is doing it once; the second time
+    it says how the bridge and the controller get on.
 
     With pinning: reactive new flows come to the controller; in a storm of them, those beyond
     --packet-ins wait at the switch or are dropped there, port by port, so that statistics and
-    probes come through. It can be changed at any time, without a flush or a new connection.
+    probes come through. It can be changed at any time, without a flush or a new connection;
+    attach BRIDGE alone says how many were dropped since the bridge connected.
     """
     from sncontroller import attach as effects
     from sncontroller.controller_row import PacketIns
@@ -148,7 +150,7 @@ def _require_no_answers(live: Bridge) -> None:
     """Raise ``RefusedError`` when an address would be nobody's."""
     from sncontroller import offline
 
-    zones = offline.answered_by_switch(live.entries(offline.FORM).ours)
+    zones = offline.answered_by_switch(offline.entries(live).ours)
     if zones:
         numbers = ", ".join(str(zone) for zone in sorted(zones))
         raise RefusedError(
@@ -161,6 +163,7 @@ def _report(outcome: Outcome, json_: bool) -> None:
     if not json_:
         click.echo(outcome.message)
         return
+    link = outcome.link
     shell.print_json(
         {
             "changed": outcome.changed,
@@ -168,6 +171,8 @@ def _report(outcome: Outcome, json_: bool) -> None:
             "kept": _counts(outcome.kept),
             "removed": _counts(outcome.removed),
             "away_s": round(outcome.away_s, 4),
+            "connected": None if link is None else link.connected,
+            "packet_ins_dropped": None if link is None else link.dropped,
         }
     )
 

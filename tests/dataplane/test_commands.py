@@ -47,11 +47,10 @@ def test_the_commands(world: World, tmp_path: Path) -> None:
         "1 flow as before\n"
     )
     again = f"br0 has the controller {NOBODY} already"
-    assert cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "0") == (
-        0,
-        f"{again}; now no limit of packet-ins\n",
-        "",
-    )
+    code, out, err = cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "0")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{again} (not connected")
+    assert out.endswith("); now no limit of packet-ins\n")
     assert cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "99") == (
         2,
         "",
@@ -79,6 +78,14 @@ def test_what_the_commands_say_when_they_cannot(world: World, tmp_path: Path) ->
         f"sncontroller: Open vSwitch at {nowhere} is not running: its database does not answer; "
         "start it (systemctl start openvswitch-switch), or name its socket with --ovsdb\n",
     )
+    world.ovs.vsctl("set", "bridge", BRIDGE, "protocols=OpenFlow10")
+    for command in (("attach", BRIDGE), ("detach", BRIDGE)):
+        assert cli(world, *command) == (
+            2,
+            "",
+            "sncontroller: bridge br0 speaks only OpenFlow10; allow 1.3: "
+            "ovs-vsctl add bridge br0 protocols OpenFlow13\n",
+        )
     (world.ovs.directory / "db.sock").chmod(0)
     powers = "-dac_override,-dac_read_search"
     nobody = ("setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}")
