@@ -91,14 +91,15 @@ def _group(group: dict[str, Any], now_s: float) -> Iterator[Table | Text]:
 
 
 def _title(group: dict[str, Any]) -> str:
-    where = group["bridge"] or "no bridge yet"
-    switch = "" if group["connected"] else ", switch not connected"
+    where = f" on {group['bridge']}" if group["bridge"] else ""
+    lost = "switch not connected" if where else f"waits for a switch with {group['lives_with']}"
+    switch = "" if group["connected"] else f", {lost}"
     load = "" if group["load"] is None else f", load {group['load']:.2f}"
     addresses = " ".join(group["addresses"])
     nodes = f"{group['active']} of {group['wanted']} nodes"
     if group.get("warm") or group.get("warm_wanted"):
         nodes += f" and {group['warm']} of {group['warm_wanted']} warm"
-    return f"{group['name']}  {addresses} on {where}: {nodes}{load}{switch}"
+    return f"{group['name']}  {addresses}{where}: {nodes}{load}{switch}"
 
 
 def _wanted(group: dict[str, Any]) -> str:

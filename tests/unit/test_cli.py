@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -313,9 +314,9 @@ def test_reload(cli: Cli, served: Served) -> None:
     assert code == 2
     assert said.splitlines() == [
         "groups.web.health.kind: must be none, arp, nd, icmp, tcp, udp, http or bfd, not 'non'; "
-        "did you mean 'none'?",
+        "did you mean 'none'? (line 5)",
         "groups.dns.health.kind: must be none, arp, nd, icmp, tcp, udp, http or bfd, not 'non'; "
-        "did you mean 'none'?",
+        "did you mean 'none'? (line 13)",
         "reload: the configuration was refused, the running one stays",
     ]
 
@@ -430,6 +431,31 @@ def test_run_on_a_port_in_use(file: Path, option: str) -> None:
     )
 
 
+def test_run_with_one_port_for_both(file: Path) -> None:
+    """Neither has it yet, but both cannot."""
+    place = f"127.0.0.1:{free_port()}"
+    code, out, err = ran("run", str(file), "--listen", place, "--rest", place)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"sncontroller: cannot listen on {place}: address already in use; ")
+
+
+@pytest.mark.parametrize("tenths", range(0, 10, 2))
+def test_run_and_ctrl_c_at_once(file: Path, tenths: int) -> None:
+    """However early it comes: the controller ends with 0 and without a traceback."""
+    where = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    file.write_text(re.sub(r"    hypervisor:.*?\n.*?\n", "", CONFIG).replace("max: 4", "max: 1"))
+    with process("run", str(file), "--listen", where[0], "--rest", where[1]) as running:
+        try:
+            assert running.stderr is not None
+            assert running.stderr.readline().endswith("Ctrl-C ends\n")
+            time.sleep(tenths / 10)
+            running.send_signal(signal.SIGINT)
+            said = running.communicate(timeout=60)[1]
+        finally:
+            running.kill()
+    assert (running.returncode, said) == (0, "")
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -461,28 +487,40 @@ def test_run_without_the_rights_its_plugin_needs(file: Path) -> None:
 
 def test_run_until_it_is_told_to_stop(file: Path) -> None:
     """The controller runs, answers status and a reload by signal, and ends with 0."""
-    file.write_text(re.sub(r"    hypervisor:.*?\n.*?\n", "", CONFIG).replace("max: 4", "max: 1"))
+    plugin = "    hypervisor: {plugin: rest, url: 'http://127.0.0.1:9'}\n"
+    groups = re.sub(r"    hypervisor:.*?\n.*?\n", plugin, CONFIG)
+    file.write_text(f"state_dir: /proc/no-directory\n{groups}")
     listen, rest = free_port(), free_port()
     where = ("--listen", f"127.0.0.1:{listen}", "--rest", f"127.0.0.1:{rest}")
     with process("run", str(file), *where) as running:
-        assert running.stderr is not None
-        assert running.stderr.readline() == (
-            f"sncontroller {sncontroller.__version__}: groups web, dns; switches at "
-            f"127.0.0.1:{listen}, status at http://127.0.0.1:{rest}; Ctrl-C ends\n"
-        )
-        for _ in range(60):
-            if ran("status", "--api", f"http://127.0.0.1:{rest}")[0] == 0:
-                break
-            assert running.poll() is None
-        else:
+        try:
+            assert running.stderr is not None
+            assert running.stderr.readline() == (
+                f"sncontroller {sncontroller.__version__}: groups web, dns; switches at "
+                f"127.0.0.1:{listen}, status at http://127.0.0.1:{rest}; Ctrl-C ends\n"
+            )
+            assert "WARNING cannot keep what groups learn" in running.stderr.readline()
+            for _ in range(60):
+                if ran("status", "--api", f"http://127.0.0.1:{rest}")[0] == 0:
+                    break
+                assert running.poll() is None
+            else:
+                running.kill()
+                raise AssertionError(f"it does not answer; it said: {running.stderr.read()}")
+            api = ("--api", f"http://127.0.0.1:{rest}")
+            shown = ran("status", "web", *api)[1].splitlines()[0]
+            assert shown == "web  10.0.0.10: 0 of 1 nodes, waits for a switch with port vm1"
+            assert ran("scale", "web", "3", *api)[1] == "web wants 3 nodes; 0 serve\n"
+            assert ran("scale", "web", "1", *api)[1] == "web wants 1 node; 0 serve\n"
+            with socket.create_connection(("127.0.0.1", listen), timeout=20) as switch:
+                assert switch.recv(2)[1:] == b"\0"  # OpenFlow HELLO
+            running.send_signal(signal.SIGHUP)
+            while "reloaded" not in (line := running.stderr.readline()):
+                assert "cannot" in line  # list nodes, or keep what groups learn
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(20) == 0
+        finally:
             running.kill()
-            raise AssertionError(f"it does not answer; it said: {running.stderr.read()}")
-        with socket.create_connection(("127.0.0.1", listen), timeout=20) as switch:
-            assert switch.recv(2)[1:] == b"\0"  # OpenFlow HELLO
-        running.send_signal(signal.SIGHUP)
-        assert "reloaded" in running.stderr.readline()
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == 0
 
 
 # Tables ------------------------------------------------------------------------------------------
