@@ -58,6 +58,15 @@ class Planned:
         return ofctl.lines(Table(self.table.flows))
 
 
+def port_names(spec: GroupSpec, nodes: int) -> tuple[str, ...]:
+    """The ports whose numbers ``planned`` wants to know."""
+    secondaries = (
+        layout.port_name(spec.zone, Index(i)) for i in range(PRIMARY_INDEX + 1, nodes + 1)
+    )
+    first = () if spec.primary.port is None else (spec.primary.port,)
+    return (*first, *spec.match.ingress, *secondaries)
+
+
 def planned(spec: GroupSpec, where: Layout, nodes: int, known: Known) -> Planned:
     """The entries of a group with this many active nodes that share the slots evenly."""
     notes: list[str] = []

@@ -189,12 +189,23 @@ def plan(
     if name is not None and not specs:
         there = ", ".join(spec.name for spec in config.groups) or "none"
         raise OperatorError(f"no group {name} in {file}; there are: {there}")
+    _require_there([*known.ports, *known.macs], specs, nodes)
     plans = [offline.planned(spec, config.switch.layout, nodes, known) for spec in specs]
     if json_:
         shell.print_json([_plan_json(each, part) for each in plans])
         return
     for each in plans:
         click.echo("\n".join(_plan_lines(each, nodes, part)))
+
+
+def _require_there(names: list[str], specs: list[GroupSpec], nodes: int) -> None:
+    """Raise ``OperatorError`` for a port that is in no plan: a typing error would go unseen."""
+    from sncontroller import offline
+
+    there = [name for spec in specs for name in offline.port_names(spec, nodes)]
+    for name in names:
+        if name not in there:
+            raise OperatorError(f"no port {name} in this plan; there are: {', '.join(there)}")
 
 
 def _plan_lines(each: Planned, nodes: int, part: str | None) -> list[str]:

@@ -66,6 +66,8 @@ def _failure(error: Exception) -> tuple[list[str], int]:
     match error:
         case click.Abort():
             return [], INTERRUPTED
+        case click.exceptions.NoArgsIsHelpError():
+            return [error.format_message()], WRONG
         case click.UsageError():
             path = "sncontroller" if error.ctx is None else error.ctx.command_path
             message = error.format_message().rstrip(".")

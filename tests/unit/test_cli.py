@@ -65,6 +65,16 @@ def test_help_shows_the_commands_in_the_order_of_work(cli: Cli) -> None:
     assert "_SNCONTROLLER_COMPLETE=bash_source" in result.stdout
 
 
+@pytest.mark.parametrize("arguments", [[], ["hypervisor"]])
+def test_without_a_command(cli: Cli, arguments: list[str]) -> None:
+    """Its help, as it is; exit code 2."""
+    code, said = failure(cli(*arguments))
+    assert (code, said.partition(" [OPTIONS]")[0]) == (
+        2,
+        " ".join(["Usage: sncontroller", *arguments]),
+    )
+
+
 def test_version(cli: Cli) -> None:
     """One line."""
     assert cli("--version").stdout == f"sncontroller {sncontroller.__version__}\n"
@@ -184,6 +194,14 @@ def test_plan_takes_what_is_known(cli: Cli, file: Path) -> None:
     (plan,) = json.loads(cli("plan", file, "--group", "dns", "--json", *known).stdout)
     assert plan["assumptions"] == []
     assert "set_field:52:54:00:ab:cd:ef->eth_dst,output:77" in plan["groups"][1]
+
+
+@pytest.mark.parametrize("option", ["--port=vm9=5", "--mac=vm9=52:54:00:00:00:09"])
+def test_plan_knows_the_ports_that_it_is_told_of(cli: Cli, file: Path, option: str) -> None:
+    """A typing error is no assumption."""
+    code, said = failure(cli("plan", str(file), "--group", "web", "--nodes", "2", option))
+    assert code == 2
+    assert re.fullmatch(r"sncontroller: no port vm9 in this plan; there are: vm1, sn\w+-2", said)
 
 
 def test_plan_in_parts(cli: Cli, file: Path) -> None:
