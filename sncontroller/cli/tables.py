@@ -34,8 +34,12 @@ def print_status(status: dict[str, Any]) -> None:
 
 
 def watch_status(read: Callable[[], dict[str, Any]], every_s: float) -> None:
-    """All groups, again and again until Ctrl-C."""
+    """All groups, again and again until Ctrl-C; one below the other where there is no terminal."""
     console = _console()
+    while not console.is_terminal:
+        console.print(rendered(read()))
+        console.file.flush()
+        time.sleep(every_s)
     with Live(rendered(read()), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(every_s)

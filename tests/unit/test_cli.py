@@ -433,6 +433,48 @@ def test_a_reader_that_leaves_is_no_failure_to_talk_about(file: Path) -> None:
     assert done.stderr == ""
 
 
+def test_an_output_that_is_full(file: Path) -> None:
+    """One line, and exit code 2: a script must not take half a plan for the whole."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("plan", str(file)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "sncontroller: cannot write: no space left on device\n",
+    )
+
+
+def test_a_terminal_that_has_no_bars() -> None:
+    """What an old encoding cannot say is replaced."""
+    lines = (
+        "import click; from sncontroller.cli.shell import Commands",
+        "bar = click.Command('bar', callback=lambda: click.echo(BAR))",
+        "commands = Commands('sn', commands=[bar])",
+        f"BAR = {tables._bar(0.5)!a}; commands.main(['bar'])",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "iso8859-1"},
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?????" in done.stdout
+
+
+def test_watching_without_a_terminal(served: Served) -> None:
+    """Each look is there at once, one below the other, as for ``tee``."""
+    with process("status", "dns", "--watch", "0.1", "--api", served.url) as watching:
+        try:
+            assert watching.stdout is not None
+            titles = 0
+            while titles < 2:
+                titles += watching.stdout.readline().startswith("dns  10.0.0.53 on br0")
+        finally:
+            watching.kill()
+
+
 @pytest.mark.parametrize("option", ["--listen", "--rest"])
 def test_run_on_a_port_in_use(file: Path, option: str) -> None:
     """One line that names the place and the option; exit code 2."""
