@@ -88,10 +88,16 @@ def _group(group: dict[str, Any], now_s: float) -> Iterator[Table | Text]:
             amount(signals["new_flows_per_s"]),
             amount(signals["bits_per_s"]),
             duration(now_s - node["since_s"]),
-            escape(node["reason"]),
+            escape(_reason(node)),
         )
     yield table
     yield Text()
+
+
+def _reason(node: dict[str, Any]) -> str:
+    """Why it is in its state; of one that serves, how its service does now."""
+    reason: str = node["health"]["reason"] if node["state"] == "active" else node["reason"]
+    return reason
 
 
 def _title(group: dict[str, Any]) -> str:

@@ -94,6 +94,7 @@ def _node(group: Group, node: Node, slots: int) -> dict[str, Any]:
         "health": {
             "verdict": node.health.verdict.value,
             "detail": node.health.detail,
+            "reason": node.health.reason,
             "latency_s": node.latency_s,
         },
         "since_s": node.since_s,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.table import Table
 from rich.text import Text
 
 import sncontroller
@@ -265,6 +266,20 @@ def test_status_says_loudly_that_the_breaker_holds(cli: Cli, served: Served) -> 
     lines = [str(part) for part in shown.renderables if isinstance(part, Text)]
     assert lines[1] == "  wanted: 2, asked for, until: sncontroller scale web auto"
     assert lines[2] == f"  BREAKER: {why}"
+
+
+def test_status_says_how_a_serving_node_does_now(cli: Cli, served: Served) -> None:
+    """Not why it came in once; of another one, why it is in its state."""
+    status = json.loads(cli("status", "web", "--api", served.url, "--json").stdout)
+    (group,) = status["groups"]
+    (node,) = group["nodes"]
+    health = {**node["health"], "reason": "1 of 3 probes failed, last: no answer"}
+    told = {"health": health, "reason": "an operator asked for it"}
+    for state, reason in (("active", health["reason"]), ("draining", told["reason"])):
+        nodes = [{**node, **told, "state": state}]
+        shown = tables.rendered({**status, "groups": [{**group, "nodes": nodes}]})
+        (table,) = (part for part in shown.renderables if isinstance(part, Table))
+        assert list(table.columns[-1].cells) == [reason]
 
 
 def test_scale_and_verbs(cli: Cli, served: Served) -> None:
