@@ -96,13 +96,18 @@ def _group(group: dict[str, Any], now_s: float) -> Iterator[Table | Text]:
 
 def _reason(node: dict[str, Any]) -> str:
     """Why it is in its state; of one that serves, how its service does now."""
-    reason: str = node["health"]["reason"] if node["state"] == "active" else node["reason"]
-    return reason
+    now: str | None = node["health"].get("reason")  # a controller from before an upgrade has none
+    reason: str = node["reason"]
+    return now if now and node["state"] == "active" else reason
 
 
 def _title(group: dict[str, Any]) -> str:
     where = f" on {group['bridge']}" if group["bridge"] else ""
-    lost = "switch not connected" if where else f"waits for a switch with {group['lives_with']}"
+    lost = (
+        "switch not connected"
+        if where
+        else f"waits for a switch with {group.get('lives_with', 'its port')}"
+    )
     switch = "" if group["connected"] else f", {lost}"
     load = "" if group["load"] is None else f", load {group['load']:.2f}"
     addresses = " ".join(group["addresses"])
