@@ -64,11 +64,11 @@ class Commands(click.Group):
 
 def _failure(error: Exception) -> tuple[list[str], int]:
     """What to say about an error, and the exit code. Raises what is a bug of ours."""
+    if isinstance(error, click.Abort):  # perhaps in the middle of the import below
+        return [], INTERRUPTED
     from sncontroller.config import ConfigError
 
     match error:
-        case click.Abort():
-            return [], INTERRUPTED
         case click.exceptions.NoArgsIsHelpError():
             return [error.format_message()], WRONG
         case click.UsageError():

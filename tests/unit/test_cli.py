@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from rich.table import Table
 from rich.text import Text
 
 import sncontroller
-from sncontroller.cli import main, manual, tables
+from sncontroller.cli import main, manual, shell, tables
 from sncontroller.config import load, schema
 from sncontroller.lab.programs import dies_with_parent
 from tests.unit.conftest import CONFIG, Served
@@ -74,6 +75,12 @@ def test_without_a_command(cli: Cli, arguments: list[str]) -> None:
         2,
         " ".join(["Usage: sncontroller", *arguments]),
     )
+
+
+def test_ctrl_c_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have come in the middle of an import, which fails if it is gone on with."""
+    monkeypatch.setitem(sys.modules, "sncontroller.config", None)
+    assert shell._failure(click.Abort()) == ([], shell.INTERRUPTED)
 
 
 def test_version(cli: Cli) -> None:
