@@ -139,24 +139,28 @@ def detach(
     keep: frozenset[str] = frozenset()
     if file is not None and not purge:
         keep = offline.handbacks(shell.configuration(file), live)
-    elif not purge:
-        _require_no_answers(live)
+    if not purge:
+        _require_no_answers(live, keep, file)
     if not now:
         effects.require_primaries_alone(live)
     _report(effects.detach(live, keep, controller), json_)
 
 
-def _require_no_answers(live: Bridge) -> None:
+def _require_no_answers(live: Bridge, keep: frozenset[str], file: str | None) -> None:
     """Raise ``RefusedError`` when an address would be nobody's."""
     from sncontroller import offline
+    from sncontroller.bridge import Entries
 
-    zones = offline.answered_by_switch(offline.entries(live).ours)
+    kept = offline.answered_by_switch(Entries(keep))
+    zones = offline.answered_by_switch(offline.entries(live).ours) - kept
     if zones:
         numbers = ", ".join(str(zone) for zone in sorted(zones))
-        raise RefusedError(
-            f"{live.name} answers for the address of group number {numbers} (arp: switch); "
-            "give --config FILE to keep it reachable, or --purge to give it up"
-        )
+        what = f"{live.name} answers for the address of group number {numbers} (arp: switch)"
+        if file is None:
+            mend = "; give --config FILE to keep it reachable, or --purge to give it up"
+        else:
+            mend = f", which {file} does not have; give the file that has it, or --purge"
+        raise RefusedError(what + mend)
 
 
 def _report(outcome: Outcome, json_: bool) -> None:

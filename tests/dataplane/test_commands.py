@@ -111,6 +111,14 @@ def test_detach_asks_for_the_configuration(world: World, tmp_path: Path) -> None
         "sncontroller: br0 answers for the address of group number 161 (arp: switch); "
         "give --config FILE to keep it reachable, or --purge to give it up\n",
     )
+    other = tmp_path / "other.yaml"
+    other.write_text(text(group_spec(id=162)))
+    code, _, err = cli(world, "detach", BRIDGE, "--config", str(other))
+    assert (code, err) == (
+        1,
+        "sncontroller: br0 answers for the address of group number 161 (arp: switch), which "
+        f"{other} does not have; give the file that has it, or --purge\n",
+    )
     assert cli(world, "detach", BRIDGE, "--config", str(file))[0] == 0
     assert len(world.dump()) == 3
     assert cli(world, "detach", BRIDGE, "--purge")[0] == 0
