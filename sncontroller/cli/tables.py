@@ -119,8 +119,8 @@ def _title(group: dict[str, Any]) -> str:
 
 def _wanted(group: dict[str, Any]) -> str:
     """How many nodes, and why."""
-    until = "" if group["override"] is None else f", until: sncontroller scale {group['name']} auto"
-    return f"{group['wanted']}, {group['reason']}{until}"
+    by_hand = f"; set by hand until: sncontroller scale {group['name']} auto"
+    return f"{group['wanted']}, {group['reason']}{'' if group['override'] is None else by_hand}"
 
 
 def _bar(load: float | None) -> str:

@@ -271,7 +271,7 @@ def test_status_says_loudly_that_the_breaker_holds(cli: Cli, served: Served) -> 
     (group,) = status["groups"]
     shown = tables.rendered({**status, "groups": [{**group, **held, "reason": "asked for"}]})
     lines = [str(part) for part in shown.renderables if isinstance(part, Text)]
-    assert lines[1] == "  wanted: 2, asked for, until: sncontroller scale web auto"
+    assert lines[1] == "  wanted: 2, asked for; set by hand until: sncontroller scale web auto"
     assert lines[2] == f"  BREAKER: {why}"
 
 
