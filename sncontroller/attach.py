@@ -70,19 +70,22 @@ class Outcome:
 
 
 def attach(
-    bridge: Bridge, target: str = DEFAULT_CONTROLLER, packet_ins: PacketIns | None = None
+    bridge: Bridge, target: str | None = None, packet_ins: PacketIns | None = None
 ) -> Outcome:
     """Ensure that the bridge connects to the controller at ``target``, everything else as it is.
 
-    ``None`` for ``packet_ins`` keeps the limit that there is, and sets the usual one where there is
+    ``None`` keeps the place, or the limit, that there is, and sets the usual one where there is
     none. Raises ``OperatorError``; then the bridge is as it was, or the message says what is not.
     """
-    controller_row.require_target(target)
+    if target is not None:
+        controller_row.require_target(target)
     finished = _finish_interrupted(bridge)
     settings = bridge.settings()
     bridge.require_controllable(settings)
     version = bridge.version(settings)
     ours = [each for each in settings.controllers if each.ours]
+    if target is None:
+        target = ours[0].target if ours else DEFAULT_CONTROLLER
     there = [each for each in settings.controllers if each.target == target]
     mode = "" if settings.fail_mode == "secure" else _standalone(bridge)
     if there:

@@ -55,9 +55,8 @@ def diff(
 @click.option(
     "--controller",
     metavar="TARGET",
-    default="tcp:127.0.0.1:6653",
-    show_default=True,
-    help="Where the controller listens, as ovs-vsctl set-controller has it.",
+    help="Where the controller listens, as ovs-vsctl set-controller has it. [default: what attach "
+    "told the bridge before, else tcp:127.0.0.1:6653]",
 )
 @click.option(
     "--packet-ins",
@@ -70,7 +69,7 @@ def diff(
 @shell.as_json
 def attach(
     bridge: str,
-    controller: str,
+    controller: str | None,
     packet_ins: int | None,
     ovsdb: str | None,
     rundir: str | None,

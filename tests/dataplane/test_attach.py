@@ -126,6 +126,7 @@ def test_another_target_moves_the_row(world: World, bridge: Bridge) -> None:
     outcome = attach(bridge, "tcp:127.0.0.1:16654")
 
     assert outcome.away_s == 0
+    assert not attach(bridge).changed  # who only looks does not take it away from there
     assert [c.target for c in bridge.settings().controllers] == ["tcp:127.0.0.1:16654"]
     assert bridge.entries(VERSION) == before
     bridge.change(VERSION, ["flow delete cookie=0x534e000100010000/-1"])
