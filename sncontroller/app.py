@@ -276,9 +276,10 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 switch.poll(time.time())
 
     def _remember(self) -> None:
+        """At once for the first time: it is said then, if nothing can be kept."""
         while True:
-            hub.sleep(KEEP_EVERY_S)
             self._keep()
+            hub.sleep(KEEP_EVERY_S)
 
     def _keep(self) -> None:
         """Write down what groups have learnt, but of those that are on their way out."""

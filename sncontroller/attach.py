@@ -25,18 +25,16 @@ back.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sncontroller import controller_row
+from sncontroller import backup, controller_row
 from sncontroller.bridge import MARK, Bridge, Controller, Entries, Settings
-from sncontroller.controller_row import PacketIns
+from sncontroller.controller_row import Link, PacketIns
 from sncontroller.core.layout import (
     COOKIE_MAGIC,
     COOKIE_MAGIC_MASK,
@@ -67,38 +65,48 @@ class Outcome:
     """Entries of ours that are gone."""
     away_s: float = 0.0
     """For how long the bridge was without its entries."""
+    link: Link | None = None
+    """How the bridge got on with the controller, where it had it already."""
 
 
 def attach(
-    bridge: Bridge, target: str = DEFAULT_CONTROLLER, packet_ins: PacketIns | None = None
+    bridge: Bridge, target: str | None = None, packet_ins: PacketIns | None = None
 ) -> Outcome:
     """Ensure that the bridge connects to the controller at ``target``, everything else as it is.
 
-    ``None`` for ``packet_ins`` keeps the limit that there is, and sets the usual one where there is
+    ``None`` keeps the place, or the limit, that there is, and sets the usual one where there is
     none. Raises ``OperatorError``; then the bridge is as it was, or the message says what is not.
     """
+    if target is not None:
+        controller_row.require_target(target)
     finished = _finish_interrupted(bridge)
     settings = bridge.settings()
+    bridge.require_controllable(settings)
     version = bridge.version(settings)
     ours = [each for each in settings.controllers if each.ours]
+    if target is None:
+        target = ours[0].target if ours else DEFAULT_CONTROLLER
     there = [each for each in settings.controllers if each.target == target]
+    mode = "" if settings.fail_mode == "secure" else _standalone(bridge)
     if there:
-        message = f"{bridge.name} has the controller {target} already"
+        message = f"{bridge.name} has the controller {target} already ({there[0].link})"
         limit = _limited(there[0], packet_ins)
         if limit == there[0].packet_ins:
-            return Outcome(finished, message)
+            return Outcome(finished, message + mode, link=there[0].link)
         bridge.switch.vsctl(*_set_limit(there[0], limit))
-        return Outcome(True, f"{message}; now {limit}")
+        return Outcome(True, f"{message}; now {limit}{mode}", link=there[0].link)
     if ours:
         bridge.switch.vsctl(
             *_set_limit(ours[0], _limited(ours[0], packet_ins)), f'target="{target}"'
         )
-        return Outcome(True, f"{bridge.name}: controller {ours[0].target} is now {target}")
+        return Outcome(True, f"{bridge.name}: controller {ours[0].target} is now {target}{mode}")
     limit = packet_ins or controller_row.DEFAULT
     if settings.controllers:
-        bridge.switch.vsctl(*_add_row(bridge, target, limit))
         beside = ", ".join(each.target for each in settings.controllers)
-        return Outcome(True, f"{bridge.name}: controller {target} added beside {beside}")
+        if mode and not any(each.link.connected for each in settings.controllers):
+            raise OperatorError(_forwards_alone(bridge, beside))
+        bridge.switch.vsctl(*_add_row(bridge, target, limit))
+        return Outcome(True, f"{bridge.name}: controller {target} added beside {beside}{mode}")
     return _attach_first(bridge, settings, version, target, limit)
 
 
@@ -120,15 +128,23 @@ def detach(bridge: Bridge, handback: Iterable[str] = (), target: str | None = No
         if restored:
             return Outcome(True, f"{bridge.name} has its own limit of packet-ins again")
         return Outcome(finished, f"nothing of sncontroller's is on {bridge.name}")
+    alone = bool(rows) and len(rows) == len(settings.controllers)
     with _undisturbed():
-        for row in rows:
-            bridge.switch.vsctl("set", "controller", row.uuid, f'target="{_NOWHERE}"')
-        before = bridge.entries(version)
-        removed = before.ours - Entries(keep)
-        bridge.change(version, _removals(before.ours, keep))
-        wanted = before.foreign | Entries(keep)
-        _require_same(bridge, version, wanted)
-        away_s = _remove_rows(bridge, settings, rows, version, wanted)
+        # before anything is changed: there may be no room for it
+        saved = backup.save(bridge, version, before.foreign | Entries(keep)) if alone else None
+        try:
+            for row in rows:
+                bridge.switch.vsctl("set", "controller", row.uuid, f'target="{_NOWHERE}"')
+            before = bridge.entries(version)
+            removed = before.ours - Entries(keep)
+            bridge.change(version, _removals(before.ours, keep))
+            wanted = before.foreign | Entries(keep)
+            _require_same(bridge, version, wanted)
+        except OperatorError:
+            if saved is not None:
+                saved.unlink()
+            raise
+        away_s = _remove_rows(bridge, settings, rows, version, wanted, saved)
     message = f"{bridge.name} is without sncontroller: {removed} removed"
     return Outcome(True, message, before.foreign, removed, away_s)
 
@@ -147,6 +163,22 @@ def require_primaries_alone(bridge: Bridge) -> None:
         )
 
 
+def _standalone(bridge: Bridge) -> str:
+    return (
+        "; its fail_mode stays standalone: without a controller it soon forwards like a plain "
+        f"switch (ovs-vsctl set-fail-mode {bridge.name} secure)"
+    )
+
+
+def _forwards_alone(bridge: Bridge, controllers: str) -> str:
+    """Open vSwitch ends its own forwarding for any controller that answers."""
+    return (
+        f"{bridge.name} forwards by itself while {controllers} does not answer (fail_mode "
+        "standalone), and would stop that for any controller that does; start the other one, or "
+        f"remove it (ovs-vsctl del-controller {bridge.name}), first"
+    )
+
+
 # The two ways ------------------------------------------------------------------------------------
 
 
@@ -155,7 +187,7 @@ def _attach_first(
 ) -> Outcome:
     with _undisturbed():
         before = bridge.entries(version)
-        backup = _backup(bridge, version, before)
+        saved = backup.save(bridge, version, before)
         begun_s = time.monotonic()
         try:
             bridge.switch.vsctl(
@@ -163,7 +195,7 @@ def _attach_first(
                 *_set_fail_mode(bridge, "secure"),
                 *("--", "set", "bridge", bridge.name),
                 f'external_ids:{_FAIL_MODE}="{settings.fail_mode}"',
-                f'external_ids:{_BACKUP}="{backup}"',
+                f'external_ids:{_BACKUP}="{saved}"',
             )
             _put_back(bridge, version, before)
             away_s = time.monotonic() - begun_s
@@ -174,9 +206,9 @@ def _attach_first(
                 *_forget(bridge, _BACKUP),
             )
         except Exception as error:
-            _undo_attach(bridge, settings, version, before, backup, error)
+            _undo_attach(bridge, settings, version, before, saved, error)
             raise
-        backup.unlink()
+        saved.unlink()
     message = (
         f"{bridge.name}: controller {target} set, fail_mode secure, {limit}, {before} as before"
     )
@@ -188,7 +220,7 @@ def _undo_attach(
     settings: Settings,
     version: str,
     before: Entries,
-    backup: Path,
+    saved: Path,
     error: Exception,
 ) -> None:
     """Leave the bridge as it was, and say so."""
@@ -201,30 +233,34 @@ def _undo_attach(
     except OperatorError as second:
         raise OperatorError(
             f"attach failed ({error}), and putting {bridge.name} back failed too ({second}); its "
-            f"entries are in {backup}: ovs-ofctl -O {version} bundle {bridge.name} {backup}"
+            f"entries are in {saved}: ovs-ofctl -O {version} bundle {bridge.name} {saved}"
         ) from None
-    backup.unlink()
+    saved.unlink()
     raise OperatorError(f"attach failed, {bridge.name} is as it was: {error}") from None
 
 
 def _remove_rows(
-    bridge: Bridge, settings: Settings, rows: list[Controller], version: str, wanted: Entries
+    bridge: Bridge,
+    settings: Settings,
+    rows: list[Controller],
+    version: str,
+    wanted: Entries,
+    saved: Path | None,
 ) -> float:
     """Take our controllers away; how long the bridge was without entries, in seconds."""
-    others = len(settings.controllers) > len(rows)
     fail_mode = settings.external_ids.get(_FAIL_MODE, settings.fail_mode)
-    if others or not rows:
+    if saved is None:
         _clear(bridge, rows, fail_mode if rows else None, forget=(_FAIL_MODE,))
         return 0.0
-    backup = _backup(bridge, version, wanted)
-    remember = (f'external_ids:{_BACKUP}="{backup}"',)
+    backup.write(saved, bridge, version, wanted)
+    remember = (f'external_ids:{_BACKUP}="{saved}"',)
     begun_s = time.monotonic()
     _clear(bridge, rows, fail_mode, forget=(_FAIL_MODE,), remember=remember)
     _put_back(bridge, version, wanted)
     away_s = time.monotonic() - begun_s
     _require_same(bridge, version, wanted)
     bridge.switch.vsctl(*_forget(bridge, _BACKUP)[1:])
-    backup.unlink()
+    saved.unlink()
     return away_s
 
 
@@ -233,11 +269,11 @@ def _finish_interrupted(bridge: Bridge) -> bool:
     settings = bridge.settings()
     if _BACKUP not in settings.external_ids:
         return False
-    backup = Path(settings.external_ids[_BACKUP])
+    saved = Path(settings.external_ids[_BACKUP])
     version = bridge.version(settings)
     with _undisturbed():
         try:
-            lines = backup.read_text().splitlines()
+            lines = saved.read_text().splitlines()
         except OSError:
             lines = []  # removed after everything was in its place
         bridge.set_meters(version, [line[8:] for line in lines if line.startswith("# meter ")])
@@ -249,7 +285,7 @@ def _finish_interrupted(bridge: Bridge) -> bool:
             _clear(bridge, rows, fail_mode, forget=(_FAIL_MODE,))
             _put_back(bridge, version, wanted)
         bridge.switch.vsctl(*_forget(bridge, _BACKUP)[1:])
-        backup.unlink(missing_ok=True)
+        saved.unlink(missing_ok=True)
     return True
 
 
@@ -324,12 +360,7 @@ def _put_back(bridge: Bridge, version: str, entries: Entries) -> None:
     """Entries to a bridge that was flushed."""
     if entries.meters:  # flows name them, and bundles cannot carry them
         bridge.set_meters(version, entries.meters)
-    bridge.change(version, [_IMPLICIT, *_additions(entries)])
-
-
-def _additions(entries: Entries) -> list[str]:
-    groups = [f"group add_or_mod {line}" for line in sorted(entries.groups)]
-    return [*groups, *(f"flow add {line}" for line in sorted(entries.flows))]
+    bridge.change(version, [_IMPLICIT, *backup.additions(entries)])
 
 
 def _removals(ours: Entries, keep: frozenset[str]) -> list[str]:
@@ -350,22 +381,6 @@ def _require_same(bridge: Bridge, version: str, wanted: Entries) -> None:
         one = next(iter((missing or extra).flows or (missing or extra).groups or ("a meter",)))
         what = "did not come back" if missing else "came from elsewhere"
         raise OperatorError(f"{missing or extra} {what} on {bridge.name}, as: {one}")
-
-
-def _backup(bridge: Bridge, version: str, entries: Entries) -> Path:
-    """A file with everything needed to put the entries back by hand."""
-    handle, name = tempfile.mkstemp(prefix=f"sncontroller-{bridge.name}-", suffix=".bundle")
-    lines = [
-        f"# Entries of bridge {bridge.name}. To put them back:",
-        f"#   ovs-ofctl -O {version} bundle {bridge.name} {name}",
-        *(f"# meter {meter}" for meter in sorted(entries.meters)),
-        *_additions(entries),
-    ]
-    with os.fdopen(handle, "w") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(name)
 
 
 @contextlib.contextmanager

@@ -16,13 +16,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sncontroller.controller_row import PacketIns
+from sncontroller.controller_row import Link, PacketIns
 from sncontroller.core import layout
 from sncontroller.errors import OperatorError
 
 TIMEOUT_S: Final = 10
 SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-VERSIONS: Final = ("OpenFlow15", "OpenFlow14", "OpenFlow13")
+OF13: Final = "OpenFlow13"
+VERSIONS: Final = ("OpenFlow15", "OpenFlow14", OF13)
 """In the order of how much of an entry they can say."""
 START_IT = "start it (systemctl start openvswitch-switch), or name its socket with --ovsdb"
 _COOKIE = re.compile(r"cookie=(0x[0-9a-f]+)")
@@ -38,7 +39,7 @@ class Controller:
     target: str
     ours: bool
     """Whether it carries our mark."""
-    connected: bool
+    link: Link
     packet_ins: PacketIns
     external_ids: Mapping[str, str]
 
@@ -201,7 +202,7 @@ class Bridge:
         columns = "fail_mode,protocols,controller,external_ids"
         (row,) = self.switch.rows("bridge", columns, f"name={self.name}")
         limits = "controller_rate_limit,controller_burst_limit"
-        columns = f"_uuid,target,external_ids,is_connected,{limits}"
+        columns = f"_uuid,target,external_ids,is_connected,status,{limits}"
         known = {each["_uuid"]: each for each in self.switch.rows("controller", columns)}
         controllers = (known[uuid] for uuid in _listed(row["controller"]))
         return Settings(
@@ -270,9 +271,17 @@ class Bridge:
         for version in VERSIONS:
             if not settings.protocols or version in settings.protocols:
                 return version
-        raise OperatorError(
+        raise self._speaks_another(settings)
+
+    def require_controllable(self, settings: Settings) -> None:
+        """Raise ``OperatorError`` when the controller, which speaks 1.3, would not be heard."""
+        if settings.protocols and OF13 not in settings.protocols:
+            raise self._speaks_another(settings)
+
+    def _speaks_another(self, settings: Settings) -> OperatorError:
+        return OperatorError(
             f"bridge {self.name} speaks only {', '.join(settings.protocols)}; allow 1.3: "
-            f"ovs-vsctl add bridge {self.name} protocols OpenFlow13"
+            f"ovs-vsctl add bridge {self.name} protocols {OF13}"
         )
 
     def appctl(self, *arguments: str) -> str:
@@ -292,7 +301,7 @@ def _controller(row: dict[str, Any]) -> Controller:
         row["_uuid"],
         row["target"],
         MARK in row["external_ids"],
-        row["is_connected"] is True,
+        Link.told(row["is_connected"] is True, row["status"]),
         PacketIns(rate, burst),
         row["external_ids"],
     )

@@ -12,7 +12,8 @@ limited, and only at this bridge.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -23,6 +24,9 @@ PER_S: Final = 1500
 are read later than they come (docs/performance-control-plane.md)."""
 LEAST_PER_S: Final = 100
 """What Open vSwitch takes (ovs-vswitchd.conf.db(5))."""
+_TARGET: Final = re.compile(
+    r"(tcp|ssl):(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]]+)(:(?P<port>\d{1,5}))?|(unix|punix|ptcp|pssl):\S+"
+)
 _LOOPBACK: Final = ("tcp:127.", "ssl:127.", "tcp:[::1]", "ssl:[::1]", "unix:")
 
 
@@ -63,6 +67,48 @@ class PacketIns:
 
 
 DEFAULT: Final = PacketIns.limited(PER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a bridge gets on with a controller, as the row's ``status`` says it."""
+
+    connected: bool
+    since_s: int | None
+    """How long it has been so; ``None`` while it never was connected."""
+    error: str
+    """Why there is no connection; empty where Open vSwitch does not say."""
+    dropped: int | None
+    """Packet-ins dropped on this connection; ``None`` where they are not limited or counted."""
+
+    @classmethod
+    def told(cls, connected: bool, status: Mapping[str, str]) -> Self:
+        """What the database says."""
+        since = status.get(f"sec_since_{'connect' if connected else 'disconnect'}")
+        counts = [status.get(f"packet-in-{why}-dropped") for why in ("miss", "action")]
+        known = [int(count) for count in counts if count is not None]
+        return cls(
+            connected,
+            None if since is None else int(since),
+            "" if connected else status.get("last_error", ""),
+            sum(known) if connected and known else None,
+        )
+
+    def __str__(self) -> str:
+        since = "" if self.since_s is None else f" for {self.since_s} s"
+        if not self.connected:
+            return f"not connected{since}" + (self.error and f": {self.error}")
+        dropped = "" if self.dropped is None else f", {self.dropped} packet-ins dropped"
+        return f"connected{since}{dropped}"
+
+
+def require_target(target: str) -> None:
+    """Raise ``OperatorError`` for a place that Open vSwitch would take and never reach."""
+    found = _TARGET.fullmatch(target)
+    if found is None or not 0 < int(found["port"] or 1) < 65536:
+        raise OperatorError(
+            f"'{target}' is no place that a bridge can connect to; give it as tcp:127.0.0.1:6653"
+        )
 
 
 def columns(target: str, packet_ins: PacketIns) -> list[str]:

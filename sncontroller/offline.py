@@ -58,6 +58,15 @@ class Planned:
         return ofctl.lines(Table(self.table.flows))
 
 
+def port_names(spec: GroupSpec, nodes: int) -> tuple[str, ...]:
+    """The ports whose numbers ``planned`` wants to know."""
+    secondaries = (
+        layout.port_name(spec.zone, Index(i)) for i in range(PRIMARY_INDEX + 1, nodes + 1)
+    )
+    first = () if spec.primary.port is None else (spec.primary.port,)
+    return (*first, *spec.match.ingress, *secondaries)
+
+
 def planned(spec: GroupSpec, where: Layout, nodes: int, known: Known) -> Planned:
     """The entries of a group with this many active nodes that share the slots evenly."""
     notes: list[str] = []
@@ -108,10 +117,15 @@ class Difference:
         return tuple(f"{sign} {line}" for sign, line in ordered)
 
 
+def entries(bridge: Bridge) -> Entries:
+    """What is on a bridge, as ``core.ofctl`` would write it. Raises ``OperatorError``."""
+    bridge.require_controllable(bridge.settings())
+    return bridge.entries(FORM)
+
+
 def difference(config: Config, bridge: Bridge, known: Known) -> Difference:
     """What the configuration wants on a live bridge, against what of ours is there."""
-    bridge.version(bridge.settings())
-    there = bridge.entries(FORM).ours
+    there = entries(bridge).ours
     ports = {**bridge.ports(), **known.ports}
     specs = tuple(spec for spec in config.groups if _lives_on(spec, bridge, ports))
     if not specs:
@@ -129,7 +143,7 @@ def difference(config: Config, bridge: Bridge, known: Known) -> Difference:
 
 def handbacks(config: Config, bridge: Bridge) -> frozenset[str]:
     """The flows that must stay on a bridge so that ``arp: switch`` addresses stay reachable."""
-    there, ports = bridge.entries(FORM).ours, bridge.ports()
+    there, ports = entries(bridge).ours, bridge.ports()
     kept: set[str] = set()
     for spec in config.groups:
         if spec.arp == "switch" and _lives_on(spec, bridge, ports):

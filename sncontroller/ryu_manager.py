@@ -23,7 +23,7 @@ from typing import Any
 
 DEFAULT_API_HOST = "127.0.0.1"
 CANNOT_START = 2
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # One Ctrl-C may reach us twice: from the terminal and from the process that started us.
 _SAME_REQUEST_S = 1.0
 
@@ -35,6 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     is not there or a port is taken. Whatever an application raises is left to be seen.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    hold_stop()
     try:
         prepare_eventlet(patch_threads="--enable-debugger" not in arguments)
         spare_setuptools()
@@ -48,6 +49,15 @@ def main(args: Sequence[str] | None = None) -> int:
     except CannotStartError as error:
         return _refuse(str(error))
     return _refuse(stop.failure) if stop.failure else 0
+
+
+def hold_stop() -> None:
+    """Let a request to stop wait until ``Stop`` can heed it, over an ``exec`` too.
+
+    In the middle of an import it would be a traceback, or be lost: what a callback of Python's
+    import locks raises is printed and forgotten.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 class CannotStartError(Exception):
@@ -129,10 +139,11 @@ class Stop:
         os.set_blocking(read_fd, False)
         os.set_blocking(write_fd, False)
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-        for signum in _STOP_SIGNALS:
+        for signum in STOP_SIGNALS:
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, self._insist)
         eventlet.spawn_n(self._watch, read_fd)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def fail(self, reason: str) -> None:
         """Stop because of `reason`, from any green thread; raises where the main one calls it."""
@@ -153,7 +164,7 @@ class Stop:
 
         while True:
             hubs.trampoline(read_fd, read=True)
-            if set(os.read(read_fd, 512)) & set(_STOP_SIGNALS):
+            if set(os.read(read_fd, 512)) & set(STOP_SIGNALS):
                 self._interrupt()
                 return
 

@@ -57,8 +57,12 @@ class Store:
     def forget(self, group: str) -> None:
         """Nothing is kept of a group that was taken out of the configuration."""
         self._kept.pop(group, None)
-        if self._directory is not None:
+        if self._directory is None:
+            return
+        try:
             self._path(self._directory, group).unlink(missing_ok=True)
+        except OSError as error:
+            LOG.warning("%s: what it had learnt cannot be removed: %s", group, error)
 
     def _keep(self, directory: Path, group: str, known: Lasting) -> None:
         if self._kept.get(group) == known:

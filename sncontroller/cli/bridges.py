@@ -55,9 +55,8 @@ def diff(
 @click.option(
     "--controller",
     metavar="TARGET",
-    default="tcp:127.0.0.1:6653",
-    show_default=True,
-    help="Where the controller listens, as ovs-vsctl set-controller has it.",
+    help="Where the controller listens, as ovs-vsctl set-controller has it. [default: what attach "
+    "told the bridge before, else tcp:127.0.0.1:6653]",
 )
 @click.option(
     "--packet-ins",
@@ -70,7 +69,7 @@ def diff(
 @shell.as_json
 def attach(
     bridge: str,
-    controller: str,
+    controller: str | None,
     packet_ins: int | None,
     ovsdb: str | None,
     rundir: str | None,
@@ -83,11 +82,13 @@ def attach(
     those entries start again. The bridge's fail mode becomes secure, so that it goes on as it is
     when no controller is there; in the default mode, standalone, it would then forward like a
     plain switch and ignore its entries. A bridge that has controllers keeps them, and its fail
-    mode. sncontroller detach undoes all of this. Doing it twice is doing it once.
+    mode. sncontroller detach undoes all of this. Doing it twice is doing it once; the second time
+    it says how the bridge and the controller get on.
 
     With pinning: reactive new flows come to the controller; in a storm of them, those beyond
     --packet-ins wait at the switch or are dropped there, port by port, so that statistics and
-    probes come through. It can be changed at any time, without a flush or a new connection.
+    probes come through. It can be changed at any time, without a flush or a new connection;
+    attach BRIDGE alone says how many were dropped since the bridge connected.
     """
     from sncontroller import attach as effects
     from sncontroller.controller_row import PacketIns
@@ -137,30 +138,35 @@ def detach(
     keep: frozenset[str] = frozenset()
     if file is not None and not purge:
         keep = offline.handbacks(shell.configuration(file), live)
-    elif not purge:
-        _require_no_answers(live)
+    if not purge:
+        _require_no_answers(live, keep, file)
     if not now:
         effects.require_primaries_alone(live)
     _report(effects.detach(live, keep, controller), json_)
 
 
-def _require_no_answers(live: Bridge) -> None:
+def _require_no_answers(live: Bridge, keep: frozenset[str], file: str | None) -> None:
     """Raise ``RefusedError`` when an address would be nobody's."""
     from sncontroller import offline
+    from sncontroller.bridge import Entries
 
-    zones = offline.answered_by_switch(live.entries(offline.FORM).ours)
+    kept = offline.answered_by_switch(Entries(keep))
+    zones = offline.answered_by_switch(offline.entries(live).ours) - kept
     if zones:
         numbers = ", ".join(str(zone) for zone in sorted(zones))
-        raise RefusedError(
-            f"{live.name} answers for the address of group number {numbers} (arp: switch); "
-            "give --config FILE to keep it reachable, or --purge to give it up"
-        )
+        what = f"{live.name} answers for the address of group number {numbers} (arp: switch)"
+        if file is None:
+            mend = "; give --config FILE to keep it reachable, or --purge to give it up"
+        else:
+            mend = f", which {file} does not have; give the file that has it, or --purge"
+        raise RefusedError(what + mend)
 
 
 def _report(outcome: Outcome, json_: bool) -> None:
     if not json_:
         click.echo(outcome.message)
         return
+    link = outcome.link
     shell.print_json(
         {
             "changed": outcome.changed,
@@ -168,6 +174,8 @@ def _report(outcome: Outcome, json_: bool) -> None:
             "kept": _counts(outcome.kept),
             "removed": _counts(outcome.removed),
             "away_s": round(outcome.away_s, 4),
+            "connected": None if link is None else link.connected,
+            "packet_ins_dropped": None if link is None else link.dropped,
         }
     )
 

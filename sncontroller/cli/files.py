@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ import sncontroller
 from sncontroller.cli import shell
 from sncontroller.cli.hypervisor_check import check as check_command
 from sncontroller.errors import OperatorError
+from sncontroller.ryu_manager import hold_stop
 
 if TYPE_CHECKING:
     from sncontroller.config import Config
@@ -52,8 +54,9 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
     """
     config = shell.configuration(file)
     _require_hypervisors(config)
-    for option, endpoint in (("--listen", listen), ("--rest", rest)):
-        _require_free(option, endpoint)
+    with ExitStack() as both:
+        for option, endpoint in (("--listen", listen), ("--rest", rest)):
+            both.enter_context(_require_free(option, endpoint))
     arguments = [
         *("--sn-config", os.path.abspath(file)),
         *("--ofp-listen-host", listen[0], "--ofp-tcp-listen-port", str(listen[1])),
@@ -62,6 +65,7 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
     ]
     places = f"switches at {_shown(listen)}, status at http://{_shown(rest)}"
     told = f"sncontroller {sncontroller.__version__}: groups {_named(config) or 'none'}"
+    hold_stop()
     click.echo(f"{told}; {places}; Ctrl-C ends", err=True)
     # A fresh interpreter in this very process: eventlet has to come before everything else.
     os.execv(sys.executable, [sys.executable, "-m", "sncontroller.serve", *arguments])
@@ -96,20 +100,22 @@ def _shown(endpoint: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _require_free(option: str, endpoint: tuple[str, int]) -> None:
-    """Raise ``OperatorError`` when somebody else listens there."""
+def _require_free(option: str, endpoint: tuple[str, int]) -> socket.socket:
+    """A socket that listens there. Raises ``OperatorError`` when somebody else does."""
     family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(endpoint)
-            probe.listen(1)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OperatorError(
-                f"cannot listen on {_shown(endpoint)}: {reason.lower()}; "
-                f"stop what listens there, or choose another place with {option} HOST:PORT"
-            ) from None
+    probe = socket.socket(family, socket.SOCK_STREAM)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(endpoint)
+        probe.listen(1)
+    except OSError as error:
+        probe.close()
+        reason = error.strerror or str(error)
+        raise OperatorError(
+            f"cannot listen on {_shown(endpoint)}: {reason.lower()}; "
+            f"stop what listens there, or choose another place with {option} HOST:PORT"
+        ) from None
+    return probe
 
 
 @click.command()
@@ -183,12 +189,23 @@ def plan(
     if name is not None and not specs:
         there = ", ".join(spec.name for spec in config.groups) or "none"
         raise OperatorError(f"no group {name} in {file}; there are: {there}")
+    _require_there([*known.ports, *known.macs], specs, nodes)
     plans = [offline.planned(spec, config.switch.layout, nodes, known) for spec in specs]
     if json_:
         shell.print_json([_plan_json(each, part) for each in plans])
         return
     for each in plans:
         click.echo("\n".join(_plan_lines(each, nodes, part)))
+
+
+def _require_there(names: list[str], specs: list[GroupSpec], nodes: int) -> None:
+    """Raise ``OperatorError`` for a port that is in no plan: a typing error would go unseen."""
+    from sncontroller import offline
+
+    there = [name for spec in specs for name in offline.port_names(spec, nodes)]
+    for name in names:
+        if name not in there:
+            raise OperatorError(f"no port {name} in this plan; there are: {', '.join(there)}")
 
 
 def _plan_lines(each: Planned, nodes: int, part: str | None) -> list[str]:

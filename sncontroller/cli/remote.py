@@ -69,7 +69,10 @@ class Api:
         except (ValueError, KeyError, TypeError):
             return self._stranger()
         if "problems" in answer:
-            found = (Problem(each["path"], each["message"]) for each in answer["problems"])
+            found = (
+                Problem(each["path"], each["message"], each.get("line"))
+                for each in answer["problems"]
+            )
             return ConfigError((*found, Problem("reload", message)))
         return RefusedError(message) if code == 409 else OperatorError(message)
 
@@ -181,7 +184,9 @@ def scale(group: str, nodes: str, api: str, json_: bool) -> None:
         shell.print_json(answer)
     else:
         automatic = ", chosen by its policy" if wanted is None else ""
-        click.echo(f"{group} wants {answer['wanted']} nodes{automatic}; {answer['active']} serve")
+        number = answer["wanted"] if wanted is None else wanted  # without a switch it is to come
+        nodes = f"{number} node{'' if number == 1 else 's'}"
+        click.echo(f"{group} wants {nodes}{automatic}; {answer['active']} serve")
 
 
 @click.command()

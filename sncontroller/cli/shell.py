@@ -6,6 +6,7 @@ and completion must be quick.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ class Commands(click.Group):
         **extra: Any,
     ) -> Any:
         """Run, and exit with the code."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a bar is no reason to fail in ISO 8859-1
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except BrokenPipeError:
@@ -61,11 +64,13 @@ class Commands(click.Group):
 
 def _failure(error: Exception) -> tuple[list[str], int]:
     """What to say about an error, and the exit code. Raises what is a bug of ours."""
+    if isinstance(error, click.Abort):  # perhaps in the middle of the import below
+        return [], INTERRUPTED
     from sncontroller.config import ConfigError
 
     match error:
-        case click.Abort():
-            return [], INTERRUPTED
+        case click.exceptions.NoArgsIsHelpError():
+            return [error.format_message()], WRONG
         case click.UsageError():
             path = "sncontroller" if error.ctx is None else error.ctx.command_path
             message = error.format_message().rstrip(".")
@@ -78,6 +83,9 @@ def _failure(error: Exception) -> tuple[list[str], int]:
             return [f"sncontroller: {error}"], WRONG
         case RefusedError():
             return [f"sncontroller: {error}"], REFUSED
+        case OSError(strerror=str(reason)):
+            where = "cannot write" if error.filename is None else str(error.filename)
+            return [f"sncontroller: {where}: {_lower_first(reason)}"], WRONG
     raise error
 
 

@@ -34,8 +34,12 @@ def print_status(status: dict[str, Any]) -> None:
 
 
 def watch_status(read: Callable[[], dict[str, Any]], every_s: float) -> None:
-    """All groups, again and again until Ctrl-C."""
+    """All groups, again and again until Ctrl-C; one below the other where there is no terminal."""
     console = _console()
+    while not console.is_terminal:
+        console.print(rendered(read()))
+        console.file.flush()
+        time.sleep(every_s)
     with Live(rendered(read()), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(every_s)
@@ -84,27 +88,39 @@ def _group(group: dict[str, Any], now_s: float) -> Iterator[Table | Text]:
             amount(signals["new_flows_per_s"]),
             amount(signals["bits_per_s"]),
             duration(now_s - node["since_s"]),
-            escape(node["reason"]),
+            escape(_reason(node)),
         )
     yield table
     yield Text()
 
 
+def _reason(node: dict[str, Any]) -> str:
+    """Why it is in its state; of one that serves, how its service does now."""
+    now: str | None = node["health"].get("reason")  # a controller from before an upgrade has none
+    reason: str = node["reason"]
+    return now if now and node["state"] == "active" else reason
+
+
 def _title(group: dict[str, Any]) -> str:
-    where = group["bridge"] or "no bridge yet"
-    switch = "" if group["connected"] else ", switch not connected"
+    where = f" on {group['bridge']}" if group["bridge"] else ""
+    lost = (
+        "switch not connected"
+        if where
+        else f"waits for a switch with {group.get('lives_with', 'its port')}"
+    )
+    switch = "" if group["connected"] else f", {lost}"
     load = "" if group["load"] is None else f", load {group['load']:.2f}"
     addresses = " ".join(group["addresses"])
     nodes = f"{group['active']} of {group['wanted']} nodes"
     if group.get("warm") or group.get("warm_wanted"):
         nodes += f" and {group['warm']} of {group['warm_wanted']} warm"
-    return f"{group['name']}  {addresses} on {where}: {nodes}{load}{switch}"
+    return f"{group['name']}  {addresses}{where}: {nodes}{load}{switch}"
 
 
 def _wanted(group: dict[str, Any]) -> str:
     """How many nodes, and why."""
-    until = "" if group["override"] is None else f", until: sncontroller scale {group['name']} auto"
-    return f"{group['wanted']}, {group['reason']}{until}"
+    by_hand = f"; set by hand until: sncontroller scale {group['name']} auto"
+    return f"{group['wanted']}, {group['reason']}{'' if group['override'] is None else by_hand}"
 
 
 def _bar(load: float | None) -> str:

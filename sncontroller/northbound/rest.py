@@ -30,6 +30,7 @@ from sncontroller.controller import ConflictError, UnknownError
 from sncontroller.core.events import Verb
 from sncontroller.northbound.metrics import CONTENT_TYPE
 
+LOG = logging.getLogger("sncontroller")
 MAX_BODY_BYTES = 4096
 WEB_SERVER_LOG = "ryu.lib.hub"
 VERBS = {verb.value: verb for verb in Verb}
@@ -90,16 +91,21 @@ def _answers(handler: Handler) -> Handler:
             return _error(HTTPStatus.NOT_FOUND, str(error))
         except ConflictError as error:
             return _error(HTTPStatus.CONFLICT, str(error))
+        except Exception:
+            LOG.exception("cannot answer %s %s", req.method, req.path_qs)
+            message = "the controller failed at this request; its log says why"
+            return _error(HTTPStatus.INTERNAL_SERVER_ERROR, message)
         return answer if isinstance(answer, Response) else _json(HTTPStatus.OK, answer)
 
     return answered
 
 
-def _serves(method: str, path: str) -> Callable[[Handler], Handler]:
-    """Register a handler for a URL with Ryu."""
+def _serves(method: str | None, path: str) -> Callable[[Handler], Handler]:
+    """Register a handler for a URL with Ryu; ``None`` is every method."""
 
     def registered(handler: Handler) -> Handler:
-        placed: Handler = route("sn", path, methods=[method])(_answers(handler))
+        methods = None if method is None else [method]
+        placed: Handler = route("sn", path, methods=methods)(_answers(handler))
         return placed
 
     return registered
@@ -125,7 +131,7 @@ class Api(ControllerBase):  # type: ignore[misc]  # Ryu has no types
     @_serves("GET", "/v1/events")
     def events(self, req: Any) -> Any:
         """The event log of one group or of all, oldest first."""
-        wanted, since_s = req.GET.get("group"), _time(req.GET.get("since"))
+        wanted, since_s = _asked(req, "group"), _time(_asked(req, "since"))
         groups = [self._group(wanted)] if wanted else self.brain.status()["groups"]
         found = [
             {"group": group["name"], **event}
@@ -156,7 +162,9 @@ class Api(ControllerBase):  # type: ignore[misc]  # Ryu has no types
         try:
             return {"changed": list(self.brain.reload())}
         except ConfigError as error:
-            problems = [{"path": p.path, "message": p.message} for p in error.problems]
+            problems = [
+                {"path": p.path, "message": p.message, "line": p.line} for p in error.problems
+            ]
             text = "the configuration was refused, the running one stays"
             return _json(HTTPStatus.CONFLICT, {"error": text, "problems": problems})
 
@@ -177,20 +185,11 @@ class Api(ControllerBase):  # type: ignore[misc]  # Ryu has no types
 class Unknown(ControllerBase):  # type: ignore[misc]  # Ryu has no types
     """Every other URL below ``/v1``; registered last."""
 
-    @_serves("GET", "/v1/{path:.*}")
-    def unknown_to_read(self, req: Any, path: str) -> Any:
-        """Say that there is nothing to read."""
-        raise _nothing(req.method, path)
-
-    @_serves("POST", "/v1/{path:.*}")
-    def unknown_to_ask(self, req: Any, path: str) -> Any:
-        """Say that there is nothing to ask for."""
-        raise _nothing(req.method, path)
-
-
-def _nothing(method: str, path: str) -> RequestError:
-    message = f"nothing answers {method} /v1/{path}; start with GET /v1/status"
-    return RequestError(HTTPStatus.NOT_FOUND, message)
+    @_serves(None, "/v1/{path:.*}")
+    def unknown(self, req: Any, path: str) -> Any:
+        """Say that there is nothing, whatever the method."""
+        message = f"nothing answers {req.method} /v1/{path}; start with GET /v1/status"
+        raise RequestError(HTTPStatus.NOT_FOUND, message)
 
 
 def _require_same_site(req: Any) -> None:
@@ -206,8 +205,17 @@ def _body(req: Any) -> Any:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
     try:
         return json.loads(req.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
+
+
+def _asked(req: Any, name: str) -> str | None:
+    """A parameter of the URL's query."""
+    try:
+        value: str | None = req.GET.get(name)
+    except UnicodeDecodeError:
+        raise RequestError(HTTPStatus.BAD_REQUEST, "the query is not UTF-8") from None
+    return value
 
 
 def _nodes(body: Any) -> int | None:

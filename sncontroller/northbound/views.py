@@ -37,6 +37,7 @@ def group_status(group: Group) -> dict[str, Any]:
             f"{p.first}-{p.last}" if p.last > p.first else str(p.first) for p in spec.match.ports
         ],
         "bridge": group.bridge,
+        "lives_with": _lives_with(group),
         "mode": spec.mode,
         "delivery": spec.delivery,
         "pinning": spec.pinning,
@@ -55,6 +56,14 @@ def group_status(group: Group) -> dict[str, Any]:
         "nodes": [_node(group, group.nodes[i], slots[i]) for i in sorted(group.nodes)],
         "events": [event(entry) for entry in group.log],
     }
+
+
+def _lives_with(group: Group) -> str:
+    """What a bridge must have, or be called, to be the group's."""
+    spec = group.spec
+    if spec.bridge is not None or spec.primary.port is None:
+        return f"bridge {spec.bridge}"
+    return f"port {spec.primary.port}"
 
 
 def event(entry: Logged) -> dict[str, Any]:
@@ -85,6 +94,7 @@ def _node(group: Group, node: Node, slots: int) -> dict[str, Any]:
         "health": {
             "verdict": node.health.verdict.value,
             "detail": node.health.detail,
+            "reason": node.health.reason,
             "latency_s": node.latency_s,
         },
         "since_s": node.since_s,

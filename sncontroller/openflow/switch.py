@@ -285,7 +285,11 @@ class Switch:
         for polled in round_.results():
             self._emit(polled)
         if complete and round_.is_strange(self._touched):
-            LOG.warning("switch %016x: our entries were changed", self._wire.datapath_id)
+            LOG.warning(
+                "%s: somebody changed our entries; they are compared anew. If it goes on, another "
+                "controller has the same groups: ovs-vsctl get-controller %s",
+                *(self._bridge(), self._bridge()),
+            )
             self.resync()
 
     def _note_given(self, pin: FlowEntry, given: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from sncontroller import attach as effects
 from sncontroller import bridge as live
 from sncontroller.attach import attach, detach, require_primaries_alone
 from sncontroller.bridge import Bridge, Entries, Switch
+from sncontroller.controller_row import require_target
 from sncontroller.errors import OperatorError, RefusedError
-from sncontroller.offline import answered_by_switch, handbacks
+from sncontroller.offline import answered_by_switch, entries, handbacks
 from tests.dataplane.configured import configured
-from tests.dataplane.world import BRIDGE, Client, World, group_spec
+from tests.dataplane.listening import Listening
+from tests.dataplane.world import BRIDGE, Client, World, eventually, group_spec
 
 NOBODY = "tcp:127.0.0.1:16653"
 """Where no controller listens."""
@@ -108,7 +111,7 @@ def test_twice_is_once(world: World, bridge: Bridge) -> None:
     again = attach(bridge, NOBODY)
 
     assert not again.changed
-    assert again.message == f"{BRIDGE} has the controller {NOBODY} already"
+    assert again.message.startswith(f"{BRIDGE} has the controller {NOBODY} already (not connected")
     detach(bridge)
     again = detach(bridge)
     assert not again.changed
@@ -123,27 +126,90 @@ def test_another_target_moves_the_row(world: World, bridge: Bridge) -> None:
     outcome = attach(bridge, "tcp:127.0.0.1:16654")
 
     assert outcome.away_s == 0
+    assert not attach(bridge).changed  # who only looks does not take it away from there
     assert [c.target for c in bridge.settings().controllers] == ["tcp:127.0.0.1:16654"]
     assert bridge.entries(VERSION) == before
     bridge.change(VERSION, ["flow delete cookie=0x534e000100010000/-1"])
 
 
-def test_beside_another_controller(world: World, bridge: Bridge) -> None:
+STAYS = (
+    "; its fail_mode stays standalone: without a controller it soon forwards like a plain switch "
+    "(ovs-vsctl set-fail-mode br0 secure)"
+)
+
+
+@pytest.mark.parametrize("fail_mode", ["", "secure"])
+def test_beside_another_controller(world: World, bridge: Bridge, fail_mode: str) -> None:
     """A bridge with a controller keeps it, its fail mode, and its entries without a flush."""
-    set_fail_mode(world, "")
+    set_fail_mode(world, fail_mode)
+    with Listening() as other:
+        world.ovs.set_controller(BRIDGE, other.target)
+        other.accept()
+        eventually(lambda: bridge.settings().controllers[0].link.connected)
+        before = populate(world, bridge)
+
+        attached = attach(bridge, NOBODY)
+        between = bridge.settings()
+        detached = detach(bridge)
+
+        assert attached.message == (
+            f"{BRIDGE}: controller {NOBODY} added beside {other.target}{'' if fail_mode else STAYS}"
+        )
+        assert {c.target for c in between.controllers} == {NOBODY, other.target}
+        assert between.fail_mode == fail_mode
+        assert [c.target for c in bridge.settings().controllers] == [other.target]
+        assert (attached.away_s, detached.away_s) == (0, 0)
+        assert bridge.entries(VERSION) == before.foreign
+
+
+@pytest.mark.parametrize("fail_mode", ["", "standalone"])
+def test_beside_a_controller_that_is_not_there(
+    world: World, bridge: Bridge, fail_mode: str
+) -> None:
+    """Open vSwitch forwards by itself then, and would stop when ours connects: refused."""
+    set_fail_mode(world, fail_mode)
     world.ovs.set_controller(BRIDGE, "tcp:127.0.0.1:16660")
-    before = populate(world, bridge)
 
-    attached = attach(bridge, NOBODY)
-    between = bridge.settings()
-    detached = detach(bridge)
+    with pytest.raises(OperatorError, match=r"^br0 forwards by itself while tcp:127.0.0.1:16660"):
+        attach(bridge, NOBODY)
 
-    assert attached.message == f"{BRIDGE}: controller {NOBODY} added beside tcp:127.0.0.1:16660"
-    assert {c.target for c in between.controllers} == {NOBODY, "tcp:127.0.0.1:16660"}
-    assert between.fail_mode == ""
     assert [c.target for c in bridge.settings().controllers] == ["tcp:127.0.0.1:16660"]
-    assert (attached.away_s, detached.away_s) == (0, 0)
-    assert bridge.entries(VERSION) == before.foreign
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "foo",
+        "",
+        "127.0.0.1:6653",
+        "tcp:",
+        "tcp::6653",
+        "tcp:h:66530",
+        "tcp:h:0",
+        "tcp:a:b:1",
+        "udp:h",
+    ],
+)
+def test_a_target_that_is_none(bridge: Bridge, target: str) -> None:
+    """Open vSwitch takes any text and would leave the controller that it has for it."""
+    attach(bridge, NOBODY)
+
+    with pytest.raises(OperatorError) as caught:
+        attach(bridge, target)
+
+    assert str(caught.value) == (
+        f"'{target}' is no place that a bridge can connect to; give it as tcp:127.0.0.1:6653"
+    )
+    assert [c.target for c in bridge.settings().controllers] == [NOBODY]
+    detach(bridge)
+
+
+@pytest.mark.parametrize(
+    "target", ["tcp:10.0.0.1", "ssl:[fd00::1]:6653", "tcp:sn.example:6653", "ptcp:6653", "unix:/x"]
+)
+def test_targets_of_all_kinds(target: str) -> None:
+    """As ovs-vswitchd.conf.db(5) has them."""
+    require_target(target)
 
 
 def test_a_controller_set_by_hand(world: World, bridge: Bridge) -> None:
@@ -171,6 +237,42 @@ def fails_once(method: Callable[..., None], error: BaseException) -> Callable[..
         method(*args)
 
     return failing
+
+
+@pytest.fixture
+def little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of one page for temporary files."""
+    directory = tmp_path / "full"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(directory)]
+    subprocess.run(mount, check=True)
+    monkeypatch.setattr("tempfile.tempdir", str(directory))
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_no_room_for_what_is_saved(world: World, bridge: Bridge, little_room: Path) -> None:
+    """Neither attach nor detach begins, and the line names the directory."""
+    many = [f"flow add priority=5,tcp,tp_dst={port},actions=drop" for port in range(200)]
+    line = f"cannot keep the bridge's entries in {little_room} meanwhile: No space left on device"
+    attach(bridge, NOBODY)
+    bridge.change(VERSION, many)
+    before = bridge.entries(VERSION), bridge.settings().external_ids
+
+    with pytest.raises(OperatorError, match=f"^{line}"):
+        detach(bridge)
+
+    assert (bridge.entries(VERSION), bridge.settings().external_ids) == before
+    assert [c.target for c in bridge.settings().controllers] == [NOBODY]
+    assert list(little_room.iterdir()) == []
+
+    world.ovs.vsctl("del-controller", BRIDGE)
+    bridge.change(VERSION, many)
+    before = bridge.entries(VERSION), bridge.settings().external_ids
+    with pytest.raises(OperatorError, match=f"^{line}"):
+        attach(bridge, NOBODY)
+    assert (bridge.entries(VERSION), bridge.settings().external_ids) == before
+    assert list(little_room.iterdir()) == []
 
 
 def test_a_failure_leaves_the_bridge_as_it_was(
@@ -231,21 +333,25 @@ def test_a_killed_detach_is_finished_by_the_next_run(
     assert notes(bridge) == {}
 
 
-def test_a_bridge_that_cannot_speak_1_3(world: World, bridge: Bridge) -> None:
-    """The line says how to allow it; nothing is touched."""
-    world.ovs.vsctl("set", "bridge", BRIDGE, "protocols=OpenFlow10")
+@pytest.mark.parametrize("protocols", ["OpenFlow10", "OpenFlow10,OpenFlow15"])
+def test_a_bridge_that_does_not_speak_1_3(world: World, bridge: Bridge, protocols: str) -> None:
+    """The controller would never be heard. The line says how to allow it; nothing is touched."""
+    world.ovs.vsctl("set", "bridge", BRIDGE, f"protocols={protocols}")
+    line = (
+        f"bridge br0 speaks only {protocols.replace(',', ', ')}; allow 1.3: "
+        "ovs-vsctl add bridge br0 protocols OpenFlow13"
+    )
 
     with pytest.raises(OperatorError) as caught:
         attach(bridge, NOBODY)
-
-    assert str(caught.value) == (
-        "bridge br0 speaks only OpenFlow10; allow 1.3: "
-        "ovs-vsctl add bridge br0 protocols OpenFlow13"
-    )
+    assert str(caught.value) == line
+    with pytest.raises(OperatorError) as caught:
+        entries(bridge)
+    assert str(caught.value) == line
     assert bridge.settings().controllers == ()
 
 
-@pytest.mark.parametrize("protocols", ["OpenFlow13", "OpenFlow10,OpenFlow14"])
+@pytest.mark.parametrize("protocols", ["OpenFlow13", "OpenFlow10,OpenFlow13,OpenFlow14"])
 def test_other_versions_of_openflow(world: World, bridge: Bridge, protocols: str) -> None:
     """Entries come back whatever version the bridge allows."""
     before = populate(world, bridge)
@@ -259,7 +365,7 @@ def test_other_versions_of_openflow(world: World, bridge: Bridge, protocols: str
     lost = before.foreign - after
     importance = {line for line in lost.flows if "importance" in line}
     assert lost.flows == importance  # 1.3 cannot say it
-    assert "OpenFlow13" not in protocols or lost.groups  # nor selection methods
+    assert "OpenFlow14" in protocols or lost.groups  # nor selection methods
 
 
 # With traffic -----------------------------------------------------------------------------------

@@ -43,11 +43,10 @@ def test_the_commands(world: World, tmp_path: Path) -> None:
         "1 flow as before\n"
     )
     again = f"br0 has the controller {NOBODY} already"
-    assert cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "0") == (
-        0,
-        f"{again}; now no limit of packet-ins\n",
-        "",
-    )
+    code, out, err = cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "0")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{again} (not connected")
+    assert out.endswith("); now no limit of packet-ins\n")
     assert cli(world, "attach", BRIDGE, "--controller", NOBODY, "--packet-ins", "99") == (
         2,
         "",
@@ -75,6 +74,14 @@ def test_what_the_commands_say_when_they_cannot(world: World, tmp_path: Path) ->
         f"sncontroller: Open vSwitch at {nowhere} is not running: its database does not answer; "
         "start it (systemctl start openvswitch-switch), or name its socket with --ovsdb\n",
     )
+    world.ovs.vsctl("set", "bridge", BRIDGE, "protocols=OpenFlow10")
+    for command in (("attach", BRIDGE), ("detach", BRIDGE)):
+        assert cli(world, *command) == (
+            2,
+            "",
+            "sncontroller: bridge br0 speaks only OpenFlow10; allow 1.3: "
+            "ovs-vsctl add bridge br0 protocols OpenFlow13\n",
+        )
     (world.ovs.directory / "db.sock").chmod(0)
     powers = "-dac_override,-dac_read_search"
     nobody = ("setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}")
@@ -99,6 +106,14 @@ def test_detach_asks_for_the_configuration(world: World, tmp_path: Path) -> None
         1,
         "sncontroller: br0 answers for the address of group number 161 (arp: switch); "
         "give --config FILE to keep it reachable, or --purge to give it up\n",
+    )
+    other = tmp_path / "other.yaml"
+    other.write_text(text(group_spec(id=162)))
+    code, _, err = cli(world, "detach", BRIDGE, "--config", str(other))
+    assert (code, err) == (
+        1,
+        "sncontroller: br0 answers for the address of group number 161 (arp: switch), which "
+        f"{other} does not have; give the file that has it, or --purge\n",
     )
     assert cli(world, "detach", BRIDGE, "--config", str(file))[0] == 0
     assert len(world.dump()) == 3

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
+import re
 import time
-from collections import Counter
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 import pytest
-from ryu.ofproto import ofproto_v1_3_parser as parser
 
 from sncontroller.attach import attach, detach
 from sncontroller.bridge import Bridge, Switch
 from sncontroller.controller_row import DEFAULT, PER_S, PacketIns
 from sncontroller.errors import OperatorError
-from tests.dataplane.world import BRIDGE, World
-from tests.openflow.link import HELLO, Messages
+from tests.dataplane.listening import Listening
+from tests.dataplane.world import BRIDGE, World, eventually
 
 NOBODY = "tcp:127.0.0.1:16653"
 """Where no controller listens."""
@@ -110,53 +105,6 @@ def test_another_controllers_row_is_not_touched(world: World, bridge: Bridge) ->
     assert limits(bridge) == [PacketIns()]
 
 
-class Listening:
-    """A controller that says hello and counts packet-ins by the port that they came from."""
-
-    def __init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._listening.settimeout(10)
-        self.target = f"tcp:127.0.0.1:{self._listening.getsockname()[1]}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._connection.close()
-        self._listening.close()
-
-    def accept(self) -> None:
-        """Let the bridge connect."""
-        self._connection, _ = self._listening.accept()
-        self._messages = Messages(self._connection)
-        self._messages.send(HELLO)
-        self._messages.receive()
-
-    def count(self, quiet_s: float) -> Counter[int]:
-        """Packet-ins by port, until none has come for so long."""
-        self._connection.settimeout(quiet_s)
-        found: Counter[int] = Counter()
-        with contextlib.suppress(TimeoutError):
-            while True:
-                message = self._messages.receive()
-                if isinstance(message, parser.OFPPacketIn):
-                    found[message.match["in_port"]] += 1
-                elif isinstance(message, parser.OFPEchoRequest):
-                    self._answer(message)
-        return found
-
-    def _answer(self, asked: parser.OFPEchoRequest) -> None:
-        answer = parser.OFPEchoReply(self._messages, asked.data)
-        answer.set_xid(asked.xid)
-        answer.serialize()
-        self._messages.send(bytes(answer.buf))
-
-
 def to_controller(port: int, count: int) -> Iterator[str]:
     """So many packets of a port for the controller, as lines of a bundle."""
     line = f"packet-out in_port={port},packet={FRAME},actions=controller"
@@ -185,3 +133,42 @@ def test_one_ports_storm_does_not_push_out_anothers_packets(bridge: Bridge) -> N
         assert limited[NODE_PORT] == 10
         assert 33 <= limited[CLIENT_PORT] <= 33 + 33 + 100 * took_s
         detach(bridge)
+
+
+def test_attach_says_how_many_were_dropped(bridge: Bridge) -> None:
+    """Exactly those that did not come, once the switch has written it into its database."""
+    with Listening() as controller:
+        attach(bridge, controller.target, PacketIns.limited(100))
+        controller.accept()
+        bridge.change(VERSION, to_controller(CLIENT_PORT, 400))
+        came = controller.count(quiet_s=1)[CLIENT_PORT]
+
+        def dropped() -> int | None:
+            controller.count(quiet_s=0.2)
+            link = attach(bridge, controller.target).link
+            assert link is not None
+            return link.dropped
+
+        eventually(lambda: dropped() == 400 - came > 0)
+        message = attach(bridge, controller.target).message
+        assert re.search(
+            rf"already \(connected for \d+ s, {400 - came} packet-ins dropped\)$", message
+        )
+        detach(bridge)
+
+
+def test_attach_counts_nothing_where_nothing_is_limited(bridge: Bridge) -> None:
+    """No limit, no queue, no drops; nor is there a number without a connection."""
+    attach(bridge, NOBODY, PacketIns())
+    eventually(lambda: "not connected: Connection refused" in attach_again(bridge, NOBODY))
+    with Listening() as controller:
+        attach(bridge, controller.target, PacketIns())
+        controller.accept()
+        told = r"already \(connected for \d+ s\)$"
+        eventually(lambda: re.search(told, attach_again(bridge, controller.target)) is not None)
+        detach(bridge)
+
+
+def attach_again(bridge: Bridge, target: str) -> str:
+    """What it says, with no limit set."""
+    return attach(bridge, target, PacketIns()).message

@@ -376,8 +376,13 @@ def test_an_entry_without_a_message_is_refused(bridge: Bridge) -> None:
         "del-flows table=0,cookie=0x534e000700000000/0xffffffff00000000",
     ],
 )
-def test_removed_entries_are_noticed(bridge: Bridge, spoil: str) -> None:
-    """Entries of ours that somebody removed show in the next poll as a new ``SwitchUp``."""
+def test_removed_entries_are_noticed(
+    bridge: Bridge, spoil: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Entries of ours that somebody removed show in the next poll as a new ``SwitchUp``.
+
+    The log names the bridge and the usual cause.
+    """
     connected = bridge.up()
     applied(connected, compiled())
     command, *arguments = spoil.split()
@@ -385,6 +390,8 @@ def test_removed_entries_are_noticed(bridge: Bridge, spoil: str) -> None:
     connected.switch.poll(1.0)
     (up,) = (event for event in connected.settle() if isinstance(event, SwitchUp))
     assert up.installed[ZONE] != compiled()
+    assert f"{bridge.name}: somebody changed our entries" in caplog.text
+    assert f"ovs-vsctl get-controller {bridge.name}" in caplog.text
     applied(connected, compiled(), 2)
     assert bridge.dump() == shown(compiled())
 

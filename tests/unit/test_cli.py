@@ -9,15 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.table import Table
 from rich.text import Text
 
 import sncontroller
-from sncontroller.cli import main, manual, tables
+from sncontroller.cli import main, manual, shell, tables
 from sncontroller.config import load, schema
 from sncontroller.lab.programs import dies_with_parent
 from tests.unit.conftest import CONFIG, Served
@@ -62,6 +65,22 @@ def test_help_shows_the_commands_in_the_order_of_work(cli: Cli) -> None:
     assert names[:6] == ["run", "check", "plan", "diff", "attach", "detach"]
     assert "sncontroller attach br0" in result.stdout
     assert "_SNCONTROLLER_COMPLETE=bash_source" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["hypervisor"]])
+def test_without_a_command(cli: Cli, arguments: list[str]) -> None:
+    """Its help, as it is; exit code 2."""
+    code, said = failure(cli(*arguments))
+    assert (code, said.partition(" [OPTIONS]")[0]) == (
+        2,
+        " ".join(["Usage: sncontroller", *arguments]),
+    )
+
+
+def test_ctrl_c_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have come in the middle of an import, which fails if it is gone on with."""
+    monkeypatch.setitem(sys.modules, "sncontroller.config", None)
+    assert shell._failure(click.Abort()) == ([], shell.INTERRUPTED)
 
 
 def test_version(cli: Cli) -> None:
@@ -185,6 +204,14 @@ def test_plan_takes_what_is_known(cli: Cli, file: Path) -> None:
     assert "set_field:52:54:00:ab:cd:ef->eth_dst,output:77" in plan["groups"][1]
 
 
+@pytest.mark.parametrize("option", ["--port=vm9=5", "--mac=vm9=52:54:00:00:00:09"])
+def test_plan_knows_the_ports_that_it_is_told_of(cli: Cli, file: Path, option: str) -> None:
+    """A typing error is no assumption."""
+    code, said = failure(cli("plan", str(file), "--group", "web", "--nodes", "2", option))
+    assert code == 2
+    assert re.fullmatch(r"sncontroller: no port vm9 in this plan; there are: vm1, sn\w+-2", said)
+
+
 def test_plan_in_parts(cli: Cli, file: Path) -> None:
     """Groups alone, flows alone; together they are all."""
     whole = json.loads(cli("plan", file, "--json").stdout)
@@ -244,8 +271,22 @@ def test_status_says_loudly_that_the_breaker_holds(cli: Cli, served: Served) -> 
     (group,) = status["groups"]
     shown = tables.rendered({**status, "groups": [{**group, **held, "reason": "asked for"}]})
     lines = [str(part) for part in shown.renderables if isinstance(part, Text)]
-    assert lines[1] == "  wanted: 2, asked for, until: sncontroller scale web auto"
+    assert lines[1] == "  wanted: 2, asked for; set by hand until: sncontroller scale web auto"
     assert lines[2] == f"  BREAKER: {why}"
+
+
+def test_status_says_how_a_serving_node_does_now(cli: Cli, served: Served) -> None:
+    """Not why it came in once; of another one, why it is in its state."""
+    status = json.loads(cli("status", "web", "--api", served.url, "--json").stdout)
+    (group,) = status["groups"]
+    (node,) = group["nodes"]
+    health = {**node["health"], "reason": "1 of 3 probes failed, last: no answer"}
+    told = {"health": health, "reason": "an operator asked for it"}
+    for state, reason in (("active", health["reason"]), ("draining", told["reason"])):
+        nodes = [{**node, **told, "state": state}]
+        shown = tables.rendered({**status, "groups": [{**group, "nodes": nodes}]})
+        (table,) = (part for part in shown.renderables if isinstance(part, Table))
+        assert list(table.columns[-1].cells) == [reason]
 
 
 def test_scale_and_verbs(cli: Cli, served: Served) -> None:
@@ -313,9 +354,9 @@ def test_reload(cli: Cli, served: Served) -> None:
     assert code == 2
     assert said.splitlines() == [
         "groups.web.health.kind: must be none, arp, nd, icmp, tcp, udp, http or bfd, not 'non'; "
-        "did you mean 'none'?",
+        "did you mean 'none'? (line 5)",
         "groups.dns.health.kind: must be none, arp, nd, icmp, tcp, udp, http or bfd, not 'non'; "
-        "did you mean 'none'?",
+        "did you mean 'none'? (line 13)",
         "reload: the configuration was refused, the running one stays",
     ]
 
@@ -414,6 +455,48 @@ def test_a_reader_that_leaves_is_no_failure_to_talk_about(file: Path) -> None:
     assert done.stderr == ""
 
 
+def test_an_output_that_is_full(file: Path) -> None:
+    """One line, and exit code 2: a script must not take half a plan for the whole."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("plan", str(file)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "sncontroller: cannot write: no space left on device\n",
+    )
+
+
+def test_a_terminal_that_has_no_bars() -> None:
+    """What an old encoding cannot say is replaced."""
+    lines = (
+        "import click; from sncontroller.cli.shell import Commands",
+        "bar = click.Command('bar', callback=lambda: click.echo(BAR))",
+        "commands = Commands('sn', commands=[bar])",
+        f"BAR = {tables._bar(0.5)!a}; commands.main(['bar'])",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "iso8859-1"},
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?????" in done.stdout
+
+
+def test_watching_without_a_terminal(served: Served) -> None:
+    """Each look is there at once, one below the other, as for ``tee``."""
+    with process("status", "dns", "--watch", "0.1", "--api", served.url) as watching:
+        try:
+            assert watching.stdout is not None
+            titles = 0
+            while titles < 2:
+                titles += watching.stdout.readline().startswith("dns  10.0.0.53 on br0")
+        finally:
+            watching.kill()
+
+
 @pytest.mark.parametrize("option", ["--listen", "--rest"])
 def test_run_on_a_port_in_use(file: Path, option: str) -> None:
     """One line that names the place and the option; exit code 2."""
@@ -428,6 +511,31 @@ def test_run_on_a_port_in_use(file: Path, option: str) -> None:
         f"sncontroller: cannot listen on 127.0.0.1:{port}: address already in use; "
         f"stop what listens there, or choose another place with {option} HOST:PORT\n"
     )
+
+
+def test_run_with_one_port_for_both(file: Path) -> None:
+    """Neither has it yet, but both cannot."""
+    place = f"127.0.0.1:{free_port()}"
+    code, out, err = ran("run", str(file), "--listen", place, "--rest", place)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"sncontroller: cannot listen on {place}: address already in use; ")
+
+
+@pytest.mark.parametrize("tenths", range(0, 10, 2))
+def test_run_and_ctrl_c_at_once(file: Path, tenths: int) -> None:
+    """However early it comes: the controller ends with 0 and without a traceback."""
+    where = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    file.write_text(re.sub(r"    hypervisor:.*?\n.*?\n", "", CONFIG).replace("max: 4", "max: 1"))
+    with process("run", str(file), "--listen", where[0], "--rest", where[1]) as running:
+        try:
+            assert running.stderr is not None
+            assert running.stderr.readline().endswith("Ctrl-C ends\n")
+            time.sleep(tenths / 10)
+            running.send_signal(signal.SIGINT)
+            said = running.communicate(timeout=60)[1]
+        finally:
+            running.kill()
+    assert (running.returncode, said) == (0, "")
 
 
 def free_port() -> int:
@@ -461,28 +569,40 @@ def test_run_without_the_rights_its_plugin_needs(file: Path) -> None:
 
 def test_run_until_it_is_told_to_stop(file: Path) -> None:
     """The controller runs, answers status and a reload by signal, and ends with 0."""
-    file.write_text(re.sub(r"    hypervisor:.*?\n.*?\n", "", CONFIG).replace("max: 4", "max: 1"))
+    plugin = "    hypervisor: {plugin: rest, url: 'http://127.0.0.1:9'}\n"
+    groups = re.sub(r"    hypervisor:.*?\n.*?\n", plugin, CONFIG)
+    file.write_text(f"state_dir: /proc/no-directory\n{groups}")
     listen, rest = free_port(), free_port()
     where = ("--listen", f"127.0.0.1:{listen}", "--rest", f"127.0.0.1:{rest}")
     with process("run", str(file), *where) as running:
-        assert running.stderr is not None
-        assert running.stderr.readline() == (
-            f"sncontroller {sncontroller.__version__}: groups web, dns; switches at "
-            f"127.0.0.1:{listen}, status at http://127.0.0.1:{rest}; Ctrl-C ends\n"
-        )
-        for _ in range(60):
-            if ran("status", "--api", f"http://127.0.0.1:{rest}")[0] == 0:
-                break
-            assert running.poll() is None
-        else:
+        try:
+            assert running.stderr is not None
+            assert running.stderr.readline() == (
+                f"sncontroller {sncontroller.__version__}: groups web, dns; switches at "
+                f"127.0.0.1:{listen}, status at http://127.0.0.1:{rest}; Ctrl-C ends\n"
+            )
+            assert "WARNING cannot keep what groups learn" in running.stderr.readline()
+            for _ in range(60):
+                if ran("status", "--api", f"http://127.0.0.1:{rest}")[0] == 0:
+                    break
+                assert running.poll() is None
+            else:
+                running.kill()
+                raise AssertionError(f"it does not answer; it said: {running.stderr.read()}")
+            api = ("--api", f"http://127.0.0.1:{rest}")
+            shown = ran("status", "web", *api)[1].splitlines()[0]
+            assert shown == "web  10.0.0.10: 0 of 1 nodes, waits for a switch with port vm1"
+            assert ran("scale", "web", "3", *api)[1] == "web wants 3 nodes; 0 serve\n"
+            assert ran("scale", "web", "1", *api)[1] == "web wants 1 node; 0 serve\n"
+            with socket.create_connection(("127.0.0.1", listen), timeout=20) as switch:
+                assert switch.recv(2)[1:] == b"\0"  # OpenFlow HELLO
+            running.send_signal(signal.SIGHUP)
+            while "reloaded" not in (line := running.stderr.readline()):
+                assert "cannot" in line  # list nodes, or keep what groups learn
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(20) == 0
+        finally:
             running.kill()
-            raise AssertionError(f"it does not answer; it said: {running.stderr.read()}")
-        with socket.create_connection(("127.0.0.1", listen), timeout=20) as switch:
-            assert switch.recv(2)[1:] == b"\0"  # OpenFlow HELLO
-        running.send_signal(signal.SIGHUP)
-        assert "reloaded" in running.stderr.readline()
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == 0
 
 
 # Tables ------------------------------------------------------------------------------------------

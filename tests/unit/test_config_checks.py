@@ -110,6 +110,38 @@ def test_an_arp_probe_asks_for_the_nodes_own_address() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("addresses", "lines"),
+    [
+        (
+            "10.0.0.101-10.0.0.102",
+            ["10.0.0.101-10.0.0.102 are 2, but scaling.max 4 needs 3: one for each secondary"],
+        ),
+        (
+            "10.0.0.101-10.0.0.101",
+            ["10.0.0.101-10.0.0.101 is 1, but scaling.max 4 needs 3: one for each secondary"],
+        ),
+        ("10.0.0.101-10.0.0.103", []),
+        (
+            "10.0.0.5-10.0.0.10",
+            ["10.0.0.5-10.0.0.10 holds 10.0.0.10 (match.address), which a node must not get"],
+        ),
+        (
+            "10.0.0.200-10.0.0.254",
+            ["10.0.0.200-10.0.0.254 holds 10.0.0.254 (health.source), which a node must not get"],
+        ),
+    ],
+)
+def test_nodes_own_addresses(addresses: str, lines: list[str]) -> None:
+    """One for each secondary that there may be, and none that is somebody's."""
+    text = README.replace("10.0.0.101-10.0.0.120", addresses)
+    if not lines:
+        parse(text)
+        return
+    said = [line.partition(" (line")[0] for line in problems(text)]
+    assert said == [f"groups.web.hypervisor.addresses: {line}" for line in lines]
+
+
 # Between groups ---------------------------------------------------------------------------------
 
 

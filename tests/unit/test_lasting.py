@@ -109,6 +109,8 @@ def test_a_directory_that_cannot_be_written_is_said_once(
         store.keep([world.group])
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "cannot keep what groups learn" in caplog.text
+    store.forget("web")
+    assert "web: what it had learnt cannot be removed" in caplog.text
     blocked.unlink()
     store.keep([world.group])
     assert (blocked / "lab" / "web.json").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from sncontroller.northbound.metrics import STATES, render
@@ -44,6 +45,17 @@ def samples(text: str) -> dict[str, float]:
     found = [_SAMPLE.match(line) for line in lines]
     assert all(found), lines
     return {f"{m[1]}{m[2] or ''}": float(m[3]) for m in found if m is not None}
+
+
+def test_the_documentation_names_what_there_is() -> None:
+    """Every metric in docs/operations.md, the alerts' among them."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"\bsncontroller_[a-z_]+\b", page))
+    counters = {"dropped_new_flows_total": 0, "handler_errors_total": 0}  # SNController.status
+    text = render({**STATUS, "counters": counters})
+    there = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    assert len(named) >= 10
+    assert named <= there
 
 
 def test_every_number_has_its_series() -> None:

@@ -10,6 +10,9 @@ import pytest
 
 from tests.unit.conftest import CONFIG, Served
 
+BUG = "# a bug"
+"""What ``rest_server`` stumbles over in its file."""
+
 
 def ask(
     served: Served, method: str, path: str, body: Any = None, **headers: str
@@ -112,7 +115,17 @@ def test_verbs(served: Served) -> None:
             "web has between 1 and 4 nodes (scaling.min, .max)",
         ),
         ("POST", "/v1/groups/web/scale", "{nodes: 2}", 400, "the body is not JSON"),
+        (
+            "DELETE",
+            "/v1/groups/web",
+            None,
+            404,
+            "nothing answers DELETE /v1/groups/web; start with GET /v1/status",
+        ),
         ("POST", "/v1/groups/web/scale", b"\xff", 400, "the body is not JSON"),
+        ("POST", "/v1/groups/web/scale", "[" * 4000, 400, "the body is not JSON"),
+        ("GET", "/v1/events?group=%ff", None, 400, "the query is not UTF-8"),
+        ("GET", "/v1/events?since=%ff", None, 400, "the query is not UTF-8"),
         (
             "GET",
             "/v1/events?since=yesterday",
@@ -170,6 +183,17 @@ def test_pages_of_other_sites_are_refused(untouched: Served) -> None:
     assert ask(untouched, "GET", "/v1/status", Origin=untouched.url)[0] == 200
 
 
+def test_a_bug_of_ours_is_one_line_too(served: Served) -> None:
+    """What nobody thought of is in the log; who asked gets JSON, and the server goes on."""
+    served.file.write_text(f"{CONFIG}{BUG}\n")
+
+    assert ask(served, "POST", "/v1/reload") == (
+        500,
+        {"error": "the controller failed at this request; its log says why"},
+    )
+    assert ask(served, "GET", "/v1/status")[0] == 200
+
+
 def test_events(served: Served) -> None:
     """Of all groups or of one, oldest first, and only those after a time."""
     ask(served, "POST", "/v1/groups/web/scale", {"nodes": 2})
@@ -195,9 +219,11 @@ def test_reload(served: Served) -> None:
     code, answer = ask(served, "POST", "/v1/reload")
     assert code == 409
     assert answer["error"] == "the configuration was refused, the running one stays"
-    assert [problem["path"] for problem in answer["problems"]] == [
-        "groups.web.health.kind",
-        "groups.dns.health.kind",
+    lines = [(problem["path"], problem["line"]) for problem in answer["problems"]]
+    written = [number for number, line in enumerate(CONFIG.splitlines(), 1) if "kind: none" in line]
+    assert lines == [
+        ("groups.web.health.kind", written[0]),
+        ("groups.dns.health.kind", written[1]),
     ]
     assert ask(served, "GET", "/v1/groups/web")[1]["active"] == 1
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import combinations
-from typing import Final
+from typing import Final, TypeAlias
 
 from sncontroller.config.text import Key
 from sncontroller.config.wording import Found
@@ -22,6 +23,7 @@ from sncontroller.core.scaling import Policy
 
 _PROBES_OF_A_PORT = (Probe.TCP, Probe.UDP, Probe.HTTP)
 _OUR_MACS = "02:53:"
+_Address: TypeAlias = IPv4Address | IPv6Address
 
 
 def _needs_hypervisor(spec: GroupSpec) -> Iterator[Found]:
@@ -158,6 +160,52 @@ def _nodes_can_reply(spec: GroupSpec) -> Iterator[Found]:
         )
 
 
+def _own_addresses(spec: GroupSpec) -> Iterator[Found]:
+    """Plugins that number nodes' addresses (``addresses: FIRST-LAST``) have one for each node.
+
+    None of them may be somebody else's.
+    """
+    section = None if spec.hypervisor is None else spec.hypervisor.config
+    written = getattr(section, "addresses", None)
+    bounds = _bounds(written)
+    if bounds is None:
+        return
+    count, secondaries = int(bounds[1]) - int(bounds[0]) + 1, spec.scaling.max - 1
+    if count < secondaries:
+        yield (
+            ("hypervisor", "addresses"),
+            f"{written} {'is' if count == 1 else 'are'} {count}, but scaling.max "
+            f"{spec.scaling.max} needs {secondaries}: one for each secondary",
+        )
+    taken = {
+        "match.address": spec.address,
+        "primary.address": spec.primary.address,
+        "health.source": spec.health.source,
+        "hypervisor.gateway": getattr(section, "gateway", None),
+    }
+    for whose, address in taken.items():
+        if _is_between(str(address), *bounds):
+            message = f"{written} holds {address} ({whose}), which a node must not get"
+            yield ("hypervisor", "addresses"), message
+
+
+def _bounds(addresses: object) -> tuple[_Address, _Address] | None:
+    """``FIRST-LAST``; ``None`` for what is no such range."""
+    first, _, last = str(addresses).partition("-")
+    try:
+        return ip_address(first.strip()), ip_address(last.strip())
+    except ValueError:
+        return None
+
+
+def _is_between(address: str, first: _Address, last: _Address) -> bool:
+    try:
+        given = ip_address(address)
+    except ValueError:
+        return False
+    return given.version == first.version and int(first) <= int(given) <= int(last)
+
+
 def _reported_capacities(spec: GroupSpec) -> Iterator[Found]:
     """Every signal of a report has a capacity, and the other way round."""
     limits = {} if spec.capacity is None else spec.capacity.reports
@@ -227,6 +275,7 @@ ALONE: Final[tuple[Callable[[GroupSpec], Iterator[Found]], ...]] = (
     _where_to_ask,
     _one_family,
     _nodes_can_reply,
+    _own_addresses,
     _reported_capacities,
     _measurable_latency,
     _asked_beside_the_group,
