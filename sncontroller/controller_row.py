@@ -27,6 +27,8 @@ LEAST_PER_S: Final = 100
 _TARGET: Final = re.compile(
     r"(tcp|ssl):(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]]+)(:(?P<port>\d{1,5}))?|(unix|punix|ptcp|pssl):\S+"
 )
+LONGEST_BACKOFF_MS: Final = 1000
+"""A controller that comes back waits no longer for its switch; Open vSwitch's own is 8 s."""
 _LOOPBACK: Final = ("tcp:127.", "ssl:127.", "tcp:[::1]", "ssl:[::1]", "unix:")
 
 
@@ -114,7 +116,8 @@ def require_target(target: str) -> None:
 def columns(target: str, packet_ins: PacketIns) -> list[str]:
     """A new row; for a controller on this host Open vSwitch needs no hidden in-band flows."""
     mode = ["connection_mode=out-of-band"] if target.startswith(_LOOPBACK) else []
-    return [f'target="{target}"', *mode, *packet_ins.columns]
+    backoff = f"max_backoff={LONGEST_BACKOFF_MS}"
+    return [f'target="{target}"', *mode, backoff, *packet_ins.columns]
 
 
 def replacing(bridge: str, targets: Iterable[str], packet_ins: PacketIns) -> list[str]:

@@ -118,6 +118,13 @@ def test_twice_is_once(world: World, bridge: Bridge) -> None:
     assert again.message == f"nothing of sncontroller's is on {BRIDGE}"
 
 
+def test_the_bridge_soon_asks_again_for_its_controller(world: World, bridge: Bridge) -> None:
+    """Every second, not after up to eight, as Open vSwitch does by itself."""
+    attach(bridge, NOBODY)
+    shown = world.ovs.vsctl("--bare", "--columns=max_backoff", "list", "controller")
+    assert shown.strip() == "1000"
+
+
 def test_another_target_moves_the_row(world: World, bridge: Bridge) -> None:
     """Attach with another target changes our controller, without a flush."""
     attach(bridge, NOBODY)
