@@ -460,6 +460,21 @@ def test_nothing_strange_means_no_new_dump(bridge: Bridge) -> None:
     assert not [event for event in connected.settle() if isinstance(event, SwitchUp)]
 
 
+@pytest.mark.parametrize("address", ["10.0.0.10", "fd00::10"])
+@pytest.mark.parametrize("pinning", PINNINGS)
+def test_what_was_applied_is_not_strange(
+    bridge: Bridge, caplog: pytest.LogCaptureFixture, pinning: str, address: str
+) -> None:
+    """A poll finds all kinds of entries in all tables, and as many as there are."""
+    health = {"kind": "tcp", "source": f"{address}9"}
+    match = {"address": address, "protocol": ["tcp", "udp"]}
+    connected = bridge.up()
+    applied(connected, compiled(pinning=pinning, match=match, health=health, arp="switch"))
+    connected.switch.poll(1.0)
+    connected.settle()
+    assert not caplog.records
+
+
 def test_ports_come_and_go(bridge: Bridge) -> None:
     """A port that is added, and removed, is reported with its number and name."""
     connected = bridge.up()
