@@ -194,8 +194,9 @@ def _drained(turn: Turn, node: Node) -> None:
     if not node.ours:
         return
     spec, tracked = turn.group.spec.drain, node.rates.active_flows
-    quiet_s = turn.now - (node.quiet_since_s or node.since_s)
-    if tracked == 0 and quiet_s > 0 and turn.now > node.since_s + 1:
+    polled_s = turn.group.polled_s  # what has happened since then, nobody has counted
+    quiet_s = polled_s - (node.quiet_since_s or node.since_s)
+    if tracked == 0 and quiet_s > 0 and polled_s > node.since_s + 1:
         why = "its last flow has ended"
     elif tracked is None and quiet_s >= spec.idle_s:
         why = f"no packet of its flows for {quiet_s:.0f} s"

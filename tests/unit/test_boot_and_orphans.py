@@ -111,7 +111,7 @@ def test_one_that_comes_back_is_one_too_many() -> None:
     lost = world.nodes.pop("web-2")
     world.wait(40)
     world.nodes["web-2"] = lost
-    world.wait(60)
+    world.wait(30).poll().wait(30).poll()
     assert len(world.nodes) == 1
     assert world.group.wanted == 2
     assert len(world.group.serving) == 2
