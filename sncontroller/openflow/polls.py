@@ -83,7 +83,7 @@ def polled_tables(layout: Layout) -> tuple[int, ...]:
 
 
 def _is_summed(table: int, number: int, layout: Layout) -> bool:
-    """Whether entries of this cookie are asked for only as a number: there are many in one table."""
+    """Whether entries of this cookie, of which that table has many, are asked for as a number."""
     return table == layout.entry_table and number & _SERVICE == _SERVICE
 
 
