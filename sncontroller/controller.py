@@ -189,6 +189,13 @@ class Controller:
             for field in (f for f in changed if getattr(old, f) != getattr(spec, f)):
                 why = "cannot change under running flows; remove the group, then add it anew"
                 problems.append(Refusal(f"groups.{spec.name}.{field}", why))
+            if (
+                old is not None
+                and _plugin(old) != _plugin(spec)
+                and _has_nodes(self.groups[old.zone])
+            ):
+                why = f"no other plugin could destroy {_plugin(old)}'s nodes; remove them before"
+                problems.append(Refusal(f"groups.{spec.name}.hypervisor", why))
             if old is None and spec.zone in self.groups:
                 why = "its number on the switch is taken by a group that is still leaving"
                 problems.append(Refusal(f"groups.{spec.name}", why))
@@ -268,7 +275,7 @@ class Controller:
             self._due_s[zone] = machine.due_s(group, now)
         for command in commands:
             self._effects.carry_out(group.spec.name, command)
-        if zone in self._leaving and all(not node.ours for node in group.nodes.values()):
+        if zone in self._leaving and _may_go(group):
             self._remove(zone)
 
     def _remove(self, zone: Zone) -> None:
@@ -318,6 +325,24 @@ def _cares(group: Group, port: str) -> bool:
     named = port in spec.match.ingress or port == spec.primary.port
     had = any(port == node.port_name for node in group.nodes.values())
     return named or had or layout.node_index(port, spec.zone) is not None
+
+
+def _plugin(spec: GroupSpec) -> str | None:
+    return None if spec.hypervisor is None else spec.hypervisor.plugin
+
+
+def _has_nodes(group: Group) -> bool:
+    """Whether nodes of the group have to be destroyed one day."""
+    return any(node.ours for node in group.nodes.values())
+
+
+def _may_go(group: Group) -> bool:
+    """Whether nothing of the group would be left: no node of ours, and no entry of its switch.
+
+    A switch that is not connected keeps what it was told.
+    """
+    told = group.version > 0 and not group.connected
+    return not told and not _has_nodes(group)
 
 
 def _handed_back(group: Group) -> Table:

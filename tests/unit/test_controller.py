@@ -13,6 +13,7 @@ from sncontroller.core.group import CALM_TICK_S
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import Config
 from sncontroller.northbound import views
+from tests.unit.world import BASE
 
 TWO = """
 groups:
@@ -218,6 +219,45 @@ def test_a_removed_group_leaves_the_switch_and_a_new_one_comes(
     effects.seen.clear()
     assert controller.reconfigure(config, 103.0) == ("dns",)
     assert effects.applied("dns")[-1].desired.groups
+
+
+def test_a_group_that_is_removed_while_its_switch_is_away(
+    controller: Controller, effects: Effects
+) -> None:
+    """It stays until the switch can be told; one whose switch was never there does not."""
+    both = controller.config
+    dns = zone(both, "dns")
+    controller.handle(ev.SwitchDown(7), 102.0)
+    controller.reconfigure(both.model_copy(update={"groups": both.groups[:1]}), 102.0)
+    controller.tick(150.0)
+    assert dns in controller.groups
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 151.0)
+    assert effects.applied("dns")[-1].desired == EMPTY
+    assert dns not in controller.groups
+    alone = Controller(both, effects, 200.0)
+    alone.reconfigure(both.model_copy(update={"groups": ()}), 201.0)
+    assert not alone.groups
+
+
+@pytest.mark.parametrize("other", [None, "podman"])
+def test_a_plugin_keeps_its_nodes(effects: Effects, other: str | None) -> None:
+    """No reload leaves nodes behind that only the plugin of before could destroy."""
+    config = parse(BASE)
+    (spec,) = config.groups
+    assert spec.hypervisor is not None
+    section = spec.hypervisor.model_copy(update={"plugin": other}) if other else None
+    changed = config.model_copy(
+        update={"groups": (spec.model_copy(update={"hypervisor": section}),)}
+    )
+    controller = Controller(config, effects, 100.0)
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 100.0)
+    assert controller.refusals(changed) == ()
+    listed = ev.HypervisorResult(spec.zone, ev.Call.LIST, None, (), None, False, 0.1)
+    controller.handle(listed, 100.1)
+    controller.scale("web", 2, 101.0)
+    (refusal,) = controller.refusals(changed)
+    assert refusal.path == "groups.web.hypervisor"
+    assert "netns's nodes" in refusal.message
 
 
 def test_the_status_is_plain_json(controller: Controller) -> None:
