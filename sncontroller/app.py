@@ -61,6 +61,8 @@ from sncontroller.turns import LONG_TURN_S, Turns, is_free
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 SHORTEST_PAUSE_S = 0.002
+LONGEST_PAUSE_S = 0.1
+"""What is due sooner than it was when the clock was looked at is so much late at most."""
 CYCLES_SOUGHT = 50_000, 20, 100
 """When Python looks for garbage that counting references does not find. Entries and states are
 trees, of which there are millions: looking for cycles among them took two fifths of compiling."""
@@ -230,7 +232,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 self.handler_errors += 1
                 LOG.exception("cannot keep time")
                 due_s = now + 1
-            hub.sleep(max(SHORTEST_PAUSE_S, due_s - time.time()))
+            pause_s = min(due_s - time.time(), LONGEST_PAUSE_S)
+            hub.sleep(max(SHORTEST_PAUSE_S, pause_s))
 
     def _poll(self) -> None:
         """Poll every interval; not before what the last poll brought is read: it would pile up.

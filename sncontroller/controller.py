@@ -8,6 +8,7 @@ It has no clock, no thread and no socket; the Ryu app and the tests drive it ali
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -88,9 +89,10 @@ class Controller:
         self._zones: dict[str, Zone] = {}
         """By name; of two groups the one that is not on its way out."""
         self._due: list[tuple[float, Zone]] = []
-        """A heap with one time per group; its tick may be due only later than that."""
+        """A heap; of each group's times that in ``_woken_s`` counts, and it may be ticked later."""
+        self._woken_s: dict[Zone, float] = {}
         self._due_s: dict[Zone, float] = {}
-        """When it is, by group."""
+        """When each group's tick is due."""
         for spec in config.groups:
             self._add(spec, now)
 
@@ -135,14 +137,10 @@ class Controller:
         """
         ticked = 0
         while self._due and self._due[0][0] <= now and ticked < TICKED_AT_ONCE:
-            _, zone = heapq.heappop(self._due)
-            if zone in self.groups and self._due_s[zone] <= now:
-                self._step(zone, Tick(), now)
-                ticked += 1
-            if zone in self.groups:
-                heapq.heappush(self._due, (self._due_s[zone], zone))
-            else:
-                del self._due_s[zone]
+            at_s, zone = heapq.heappop(self._due)
+            if self._woken_s.get(zone) == at_s:
+                del self._woken_s[zone]
+                ticked += zone in self.groups and self._tick(zone, now)
         return self._due[0][0] if self._due else now + machine.TICK_S
 
     def spec(self, name: str) -> GroupSpec | None:
@@ -229,9 +227,7 @@ class Controller:
         group = machine.new_group(spec, self.config.switch.layout, now)
         self.groups[spec.zone] = resumed(group, self._recall(spec.name))
         self._zones[spec.name] = spec.zone
-        if spec.zone not in self._due_s:  # else one of before is still in the heap
-            heapq.heappush(self._due, (now, spec.zone))
-        self._due_s[spec.zone] = now
+        self._wake(spec.zone, now)
 
     def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:
         """Bring the group up to date about ports that it did not care for until now."""
@@ -272,15 +268,34 @@ class Controller:
         group, commands = machine.step(before, event, now)
         if group is not before or self._due_s[zone] <= now:
             self.groups[zone] = group
-            self._due_s[zone] = machine.due_s(group, now)
+            self._wake(zone, machine.due_s(group, now))
         for command in commands:
             self._effects.carry_out(group.spec.name, command)
         if zone in self._leaving and _may_go(group):
             self._remove(zone)
 
+    def _tick(self, zone: Zone, now: float) -> bool:
+        """Tick a group if that is due; whether it was."""
+        due_s = self._due_s[zone]
+        try:
+            if due_s <= now:
+                self._step(zone, Tick(), now)
+        finally:
+            if zone in self.groups and zone not in self._woken_s:  # not due yet, or a step failed
+                self._wake(zone, due_s if due_s > now else now + machine.TICK_S)
+        return due_s <= now
+
+    def _wake(self, zone: Zone, at_s: float) -> None:
+        """The group's next tick is due then."""
+        self._due_s[zone] = at_s
+        if at_s < self._woken_s.get(zone, math.inf):
+            self._woken_s[zone] = at_s
+            heapq.heappush(self._due, (at_s, zone))
+
     def _remove(self, zone: Zone) -> None:
         self._leaving.discard(zone)
         group = self.groups.pop(zone)
+        del self._due_s[zone]
         if self._zones[group.spec.name] == zone:
             del self._zones[group.spec.name]
         if group.datapath is not None:

@@ -8,8 +8,9 @@ from sncontroller.config import parse
 from sncontroller.controller import ConflictError, Controller, UnknownError
 from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
+from sncontroller.core import group as machine
 from sncontroller.core.entries import EMPTY
-from sncontroller.core.group import CALM_TICK_S
+from sncontroller.core.group import CALM_TICK_S, TICK_S
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import Config
 from sncontroller.northbound import views
@@ -149,6 +150,34 @@ def test_a_group_that_comes_back_is_ticked_once(controller: Controller) -> None:
     while controller.tick(120.0) <= 120.0:
         pass
     assert {zone for _, zone in controller._due} == set(controller.groups)
+
+
+def test_a_tick_that_is_needed_sooner(effects: Effects) -> None:
+    """What happens to a calm group may make its next look due before the one it waited for."""
+    controller = Controller(parse(BASE), effects, 100.0)
+    (web,) = controller.groups
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 100.0)
+    listed = ev.HypervisorResult(web, ev.Call.LIST, None, (), None, False, 0.1)
+    controller.handle(listed, 100.1)
+    assert controller.tick(100.2) == 100.1 + CALM_TICK_S
+    controller.scale("web", 2, 101.0)
+    assert controller.tick(101.0) == 101.0 + TICK_S
+    assert controller.tick(101.0 + TICK_S) == 101.0 + 2 * TICK_S
+    assert controller.groups[web].looked_s == 101.0 + TICK_S
+
+
+def test_a_step_that_fails_is_not_the_last(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should there be one after all: the group is ticked again, and the others meanwhile."""
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "step", None)
+        for _ in controller.groups:
+            with pytest.raises(TypeError):
+                controller.tick(200.0)
+    while controller.tick(202.0) <= 202.0:
+        pass
+    assert {group.looked_s for group in controller.groups.values()} == {202.0}
 
 
 def test_an_operator_reads_which_names_there_are(controller: Controller) -> None:
