@@ -249,7 +249,7 @@ class Controller:
     def _introduce(self, spec: GroupSpec, now: float) -> None:
         for known in tuple(self._switches.values()):
             switch = replace(known, ports=tuple(self._ports[known.datapath].values()))
-            if machine.located(spec, switch):
+            if machine.located(self.groups[spec.zone], switch):
                 self._step(spec.zone, switch, now)
 
     def _dismiss(self, spec: GroupSpec, now: float) -> None:
@@ -296,6 +296,9 @@ class Controller:
         self._leaving.discard(zone)
         group = self.groups.pop(zone)
         del self._due_s[zone]
+        for datapath, known in self._switches.items():
+            held = {other: table for other, table in known.installed.items() if other != zone}
+            self._switches[datapath] = replace(known, installed=held)
         if self._zones[group.spec.name] == zone:
             del self._zones[group.spec.name]
         if group.datapath is not None:
@@ -307,7 +310,7 @@ class Controller:
         if zone is not None:
             return iter((zone,) if zone in self.groups else ())
         if isinstance(event, SwitchUp):
-            return self._where(lambda g: machine.located(g.spec, event))
+            return self._where(lambda g: machine.located(g, event))
         if isinstance(event, PortSeen | PortGone):
             return self._where(
                 lambda g: g.datapath == event.datapath and _cares(g, event.port.name)

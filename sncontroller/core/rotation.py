@@ -224,9 +224,14 @@ def _return_or_replace(turn: Turn, node: Node) -> None:
 
 
 def _expire(turn: Turn, node: Node, what: str, detail: str = "") -> None:
-    """Give up a node that does not come into service; the next one has to wait."""
+    """Give up a node that does not come into service; the next one has to wait.
+
+    While no switch is connected, nobody knows: the node may be one of before that serves.
+    """
     spec = turn.group.spec.hypervisor
-    if not node.ours or spec is None or turn.now - node.since_s < spec.boot_deadline_s:
+    if not node.ours or spec is None or not turn.group.connected:
+        return
+    if turn.now - node.since_s < spec.boot_deadline_s:
         return
     failures = turn.group.boot_failures + 1
     wait_s = pause_s(failures)

@@ -14,7 +14,7 @@ from sncontroller.core.group import CALM_TICK_S, TICK_S
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import Config
 from sncontroller.northbound import views
-from tests.unit.world import BASE
+from tests.unit.world import BASE, up
 
 TWO = """
 groups:
@@ -266,6 +266,20 @@ def test_a_group_that_is_removed_while_its_switch_is_away(
     alone = Controller(both, effects, 200.0)
     alone.reconfigure(both.model_copy(update={"groups": ()}), 201.0)
     assert not alone.groups
+
+
+def test_a_group_that_comes_back_takes_up_nothing_of_before(effects: Effects) -> None:
+    """What its switch held when it connected is gone with the group that it was of."""
+    config, world = parse(BASE), up().scale(2)
+    web = world.group.spec.zone
+    foreign = ev.Port(world.ports["sn4e1b-2"].number, "tap7", "02:aa:00:00:00:07", True)
+    controller = Controller(config, effects, 100.0)
+    held = {web: world.installed}
+    controller.handle(ev.SwitchUp(7, "br0", (PORTS[0],), held), 100.0)
+    controller.reconfigure(config.model_copy(update={"groups": ()}), 101.0)
+    controller.handle(ev.PortSeen(7, foreign), 102.0)
+    controller.reconfigure(config, 103.0)
+    assert set(controller.groups[web].nodes) == {1}
 
 
 @pytest.mark.parametrize("other", [None, "podman"])
