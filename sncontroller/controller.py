@@ -18,6 +18,7 @@ from sncontroller.core import layout
 from sncontroller.core.commands import Apply, Command
 from sncontroller.core.entries import EMPTY, Table
 from sncontroller.core.events import (
+    Applied,
     Asked,
     Event,
     HypervisorResult,
@@ -86,6 +87,8 @@ class Controller:
         self._switches: dict[int, SwitchUp] = {}
         self._ports: dict[int, dict[str, Port]] = {}
         self._leaving: set[Zone] = set()
+        self._farewells: dict[Zone, tuple[str, Apply]] = {}
+        """What the switch was told last of groups that are gone, until it has confirmed that."""
         self._zones: dict[str, Zone] = {}
         """By name; of two groups the one that is not on its way out."""
         self._due: list[tuple[float, Zone]] = []
@@ -114,6 +117,9 @@ class Controller:
             case SwitchUp():
                 self._switches[event.datapath] = event
                 self._ports[event.datapath] = {port.name: port for port in event.ports}
+                for name, last in self._farewells.values():
+                    if last.datapath == event.datapath:
+                        self._effects.carry_out(name, last)
             case SwitchDown():
                 self._switches.pop(event.datapath, None)
                 self._ports.pop(event.datapath, None)
@@ -124,6 +130,9 @@ class Controller:
                     self._introduce(spec, now)
             case PortGone(datapath, port) if datapath in self._ports:
                 self._ports[datapath].pop(port.name, None)
+            case Applied(zone=zone, version=version) if zone in self._farewells:
+                if self._farewells[zone][1].version == version:
+                    del self._farewells[zone]
             case HypervisorResult(zone=zone, nodes=nodes) if zone in self.groups:
                 self._show_ports(zone, [info.port for info in nodes], now)
             case _:
@@ -227,6 +236,7 @@ class Controller:
         group = machine.new_group(spec, self.config.switch.layout, now)
         self.groups[spec.zone] = resumed(group, self._recall(spec.name))
         self._zones[spec.name] = spec.zone
+        self._farewells.pop(spec.zone, None)
         self._wake(spec.zone, now)
 
     def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:
@@ -303,6 +313,7 @@ class Controller:
             del self._zones[group.spec.name]
         if group.datapath is not None:
             last = Apply(group.datapath, zone, group.version + 1, _handed_back(group))
+            self._farewells[zone] = group.spec.name, last
             self._effects.carry_out(group.spec.name, last)
 
     def _concerned(self, event: Event) -> Iterator[Zone]:

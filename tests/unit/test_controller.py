@@ -282,6 +282,28 @@ def test_a_group_that_comes_back_takes_up_nothing_of_before(effects: Effects) ->
     assert set(controller.groups[web].nodes) == {1}
 
 
+def test_a_switch_that_went_before_it_confirmed_a_groups_end_is_told_again(
+    controller: Controller, effects: Effects
+) -> None:
+    """Until it has; not where the group came back meanwhile."""
+    both = controller.config
+    alone = both.model_copy(update={"groups": both.groups[:1]})
+    controller.reconfigure(alone, 102.0)
+    last = effects.applied("dns")[-1]
+    for confirmed in (False, True, True):
+        effects.seen.clear()
+        controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 103.0)
+        controller.handle(ev.SwitchUp(8, "br1", (), {}), 103.0)
+        assert effects.applied("dns") == ([] if confirmed else [last])
+        controller.handle(ev.Applied(7, last.zone, last.version - confirmed), 103.1)
+    controller.reconfigure(both, 104.0)
+    controller.reconfigure(alone, 105.0)
+    controller.reconfigure(both, 106.0)
+    effects.seen.clear()
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 107.0)
+    assert EMPTY not in [command.desired for command in effects.applied("dns")]
+
+
 @pytest.mark.parametrize("other", [None, "podman"])
 def test_a_plugin_keeps_its_nodes(effects: Effects, other: str | None) -> None:
     """No reload leaves nodes behind that only the plugin of before could destroy."""
