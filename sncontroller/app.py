@@ -153,14 +153,14 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         datapath = event.msg.datapath
         if self._is_current(datapath):
             self._hearing.begin()
-            self._switches[datapath.id].on_message(event.msg)
+            with self._watched(event.msg):
+                self._switches[datapath.id].on_message(event.msg)
             self._hearing.pause()
 
     @set_ev_handler(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_packet_in(self, event: Any) -> None:
         """The same for packet-ins, in the green thread that has read them from the socket."""
-        with self._watched(event):
-            self.on_message(event)
+        self.on_message(event)
 
     def _is_current(self, datapath: Any) -> bool:
         """Whether this is the switch's connection of now, not one from before it reconnected."""
@@ -256,7 +256,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     def _remember(self) -> None:
         while True:
             hub.sleep(KEEP_EVERY_S)
-            self._keep()
+            with self._watched(self._store):
+                self._keep()
 
     def _keep(self) -> None:
         """Write down what groups have learnt, but of those that are on their way out."""

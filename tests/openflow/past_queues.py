@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 from sncontroller.ryu_manager import prepare_eventlet
@@ -86,6 +87,23 @@ def events() -> bool:
         while len(log) < len(wanted):
             hub.sleep(0.001)
         return log == wanted
+
+
+def faults() -> bool:
+    """Whether an error over a message, or while something is written down, ends nothing."""
+    sncontroller.app.KEEP_EVERY_S = 0.001
+    with _application() as app:
+        datapath = SimpleNamespace(id=DATAPATH)
+        app._datapaths[DATAPATH] = datapath
+        app._switches[DATAPATH] = SimpleNamespace(on_message=None)
+        heard = SimpleNamespace(msg=SimpleNamespace(datapath=datapath))
+        app.on_message(heard)
+        app.on_packet_in(heard)
+        keep, app._store.keep = app._store.keep, None
+        hub.sleep(0.1)
+        app._store.keep = keep
+        del app._switches[DATAPATH]
+        return app.handler_errors > len((heard, heard, keep))
 
 
 @contextmanager
@@ -239,4 +257,8 @@ def _said(message: bytes) -> tuple[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({each.__name__: each for each in (events, commands, turns)}[sys.argv[1]]()))
+    print(
+        json.dumps(
+            {each.__name__: each for each in (events, faults, commands, turns)}[sys.argv[1]]()
+        )
+    )

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("what", ["events", "commands", "turns"])
+@pytest.mark.parametrize("what", ["events", "faults", "commands", "turns"])
 def test_past_queues(what: str) -> None:
-    """Events in, commands out, and the turns of the green threads that bring them."""
+    """Events in, commands out, what fails among them, and the turns of those that bring them."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.openflow.past_queues", what]
     assert json.loads(subprocess.check_output(command, timeout=60)) is True
