@@ -90,7 +90,7 @@ class Controller:
         self._farewells: dict[Zone, tuple[str, Apply]] = {}
         """What the switch was told last of groups that are gone, until it has confirmed that."""
         self._zones: dict[str, Zone] = {}
-        """By name; of two groups the one that is not on its way out."""
+        """By name, those on their way out, too: nodes go by it."""
         self._due: list[tuple[float, Zone]] = []
         """A heap; of each group's times that in ``_woken_s`` counts, and it may be ticked later."""
         self._woken_s: dict[Zone, float] = {}
@@ -203,8 +203,8 @@ class Controller:
             ):
                 why = f"no other plugin could destroy {_plugin(old)}'s nodes; remove them before"
                 problems.append(Refusal(f"groups.{spec.name}.hypervisor", why))
-            if old is None and spec.zone in self.groups:
-                why = "its number on the switch is taken by a group that is still leaving"
+            if old is None and (spec.zone in self.groups or spec.name in self._zones):
+                why = "a group of its name, or of its number on the switch, is still leaving"
                 problems.append(Refusal(f"groups.{spec.name}", why))
         return tuple(problems)
 
@@ -309,8 +309,7 @@ class Controller:
         for datapath, known in self._switches.items():
             held = {other: table for other, table in known.installed.items() if other != zone}
             self._switches[datapath] = replace(known, installed=held)
-        if self._zones[group.spec.name] == zone:
-            del self._zones[group.spec.name]
+        del self._zones[group.spec.name]
         if group.datapath is not None:
             last = Apply(group.datapath, zone, group.version + 1, _handed_back(group))
             self._farewells[zone] = group.spec.name, last

@@ -304,6 +304,25 @@ def test_a_switch_that_went_before_it_confirmed_a_groups_end_is_told_again(
     assert EMPTY not in [command.desired for command in effects.applied("dns")]
 
 
+@pytest.mark.parametrize("changes", [{}, {"id": 7}, {"name": "dns"}])
+def test_a_group_that_is_leaving_has_its_name_and_number(
+    effects: Effects, changes: dict[str, object]
+) -> None:
+    """Its nodes, at the switch and at the hypervisor, would be another group's meanwhile."""
+    config = parse(BASE)
+    (spec,) = config.groups
+    again = spec.model_copy(update={"id": spec.zone, **changes})
+    controller = Controller(config, effects, 100.0)
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 100.0)
+    listed = ev.HypervisorResult(spec.zone, ev.Call.LIST, None, (), None, False, 0.1)
+    controller.handle(listed, 100.1)
+    controller.scale("web", 2, 101.0)
+    controller.reconfigure(config.model_copy(update={"groups": ()}), 102.0)
+    (refusal,) = controller.refusals(config.model_copy(update={"groups": (again,)}))
+    assert refusal.path == f"groups.{again.name}"
+    assert "still leaving" in refusal.message
+
+
 @pytest.mark.parametrize("other", [None, "podman"])
 def test_a_plugin_keeps_its_nodes(effects: Effects, other: str | None) -> None:
     """No reload leaves nodes behind that only the plugin of before could destroy."""
