@@ -185,6 +185,22 @@ def test_a_dead_primary_is_so_for_the_next_controller(how: str) -> None:
     assert world.consistent()
 
 
+def test_a_separate_address_says_nothing_of_the_primarys() -> None:
+    """The switch answers for it with another hardware address: the primary's own is asked for."""
+    world = Probed(primary=PrimarySpec(port="vm1"), arp="switch")
+    world.arp = "02:00:00:00:00:aa"
+    world.connect().wait(3, every=0.2).scale(2).wait(5, every=0.2)
+    world.arp = None
+    world.link("vm1", up=False).wait(5, every=0.2)
+    world.restarted()
+    assert world.group.nodes[Index(1)].mac is None
+    assert 2 in world.owners()
+    world.arp = "02:00:00:00:00:aa"
+    world.link("vm1", up=True).wait(10, every=0.2)
+    assert world.states()[1] is State.ACTIVE
+    assert world.consistent()
+
+
 def test_the_primarys_port_is_asked_for() -> None:
     """Named by its hardware address alone, the primary is found where its answer comes in."""
     mac = "02:00:00:00:00:aa"
