@@ -28,7 +28,7 @@ from sncontroller.core.layout import Zone
 from sncontroller.core.model import HypervisorSpec
 from sncontroller.hypervisors.remote import PluginHost
 
-PATIENCE_S, DEADLINE_S = 10.0, 60.0
+PATIENCE_S, DEADLINE_S = 30.0, 90.0
 MANY = 2000
 """Calls that no pipe has room for."""
 
