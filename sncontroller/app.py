@@ -5,7 +5,7 @@ them off, gives them to the controller and carries out its commands. No handler 
 nothing here decides anything.
 
 A queue between two green threads costs a turn of all of them. So what comes most often, a node's
-answer to a probe, and what is sent to nodes go past the queues, while nothing waits in these.
+answer to a probe, goes past the queue, while nothing waits in it.
 """
 
 from __future__ import annotations
@@ -37,22 +37,7 @@ from ryu.ofproto import ofproto_v1_3
 import sncontroller
 from sncontroller import config
 from sncontroller.controller import Controller
-from sncontroller.core.commands import (
-    AddPin,
-    Apply,
-    AskNode,
-    Command,
-    DropPins,
-    FetchReport,
-    Kind,
-    ListNodes,
-    Logged,
-    SendFrame,
-    SetBfd,
-    StartNode,
-    StopNode,
-    Transmit,
-)
+from sncontroller.core.commands import AddPin, Command
 from sncontroller.core.events import (
     Answer,
     Event,
@@ -65,31 +50,22 @@ from sncontroller.core.events import (
 )
 from sncontroller.core.layout import Zone
 from sncontroller.hypervisors.remote import PluginHost
-from sncontroller.management.desk import Desk
 from sncontroller.northbound import metrics, rest, views
 from sncontroller.openflow import packets
 from sncontroller.openflow.admission import Admission
 from sncontroller.openflow.switch import EVENTS, Switch
+from sncontroller.outbox import Outbox
 from sncontroller.store import KEEP_EVERY_S, Store
 from sncontroller.turns import LONG_TURN_S, Turns, is_free
 
 LOG = logging.getLogger("sncontroller")
 CONFIG_VARIABLE = "SNCONTROLLER_CONFIG"
 SHORTEST_PAUSE_S = 0.002
+LONGEST_PAUSE_S = 0.1
+"""What is due sooner than it was when the clock was looked at is so much late at most."""
 CYCLES_SOUGHT = 50_000, 20, 100
 """When Python looks for garbage that counting references does not find. Entries and states are
 trees, of which there are millions: looking for cycles among them took two fifths of compiling."""
-_WARNINGS = frozenset(
-    {
-        Kind.FAILED,
-        Kind.PLUGIN_ERROR,
-        Kind.REFUSED,
-        Kind.BREAKER,
-        Kind.SWITCH_DOWN,
-        Kind.REPORT,
-        Kind.BFD,
-    }
-)
 
 
 class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no types
@@ -109,15 +85,17 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         """Counters, group by group: whatever else happens does not wait for them in the inbox."""
         self._unannounced = 0
         """Switches that have come up, and not all of their groups know it."""
-        self._outbox: Any = queue.LightQueue()
         self._new_flows = Admission(self._answer, self._switches, self._watched)
-        self._pins: list[AddPin] = []
-        """What is to be sent for the new flow at hand."""
         self._loops: list[Any] = []
         self._hearing = Turns()
         self.handler_errors = 0
-        self._plugins = PluginHost(loaded.controller, self.put)
-        self._desk = Desk(self.put)
+        self._outbox = Outbox(
+            self._switches,
+            lambda group: self.controller.spec(group),
+            PluginHost(loaded.controller, self.put),
+            self.put,
+            self._watched,
+        )
         self._store = Store(loaded.state_dir, loaded.controller)
         self.controller = Controller(loaded, self, time.time(), self._store.recall)
         rest.mount(kwargs["wsgi"], self)
@@ -129,7 +107,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
         ryu = app_manager.lookup_service_brick("ofp_event")
         ryu.register_handler(ofp_event.EventOFPPacketIn, self.on_packet_in)
-        loops = (self._work, self._count, self._new_flows.run, self._carry_out_all)
+        loops = (self._work, self._count, self._new_flows.run, self._outbox.run)
         timers = (self._keep_time, self._poll, self._remember)
         self._loops = [hub.spawn(loop) for loop in (*loops, *timers)]
 
@@ -138,7 +116,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         for loop in self._loops:
             hub.kill(loop)
         self._keep()
-        self._plugins.close()
+        self._outbox.plugins.close()
         super().stop()
 
     # events in
@@ -175,14 +153,14 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         datapath = event.msg.datapath
         if self._is_current(datapath):
             self._hearing.begin()
-            self._switches[datapath.id].on_message(event.msg)
+            with self._watched(event.msg):
+                self._switches[datapath.id].on_message(event.msg)
             self._hearing.pause()
 
     @set_ev_handler(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_packet_in(self, event: Any) -> None:
         """The same for packet-ins, in the green thread that has read them from the socket."""
-        with self._watched(event):
-            self.on_message(event)
+        self.on_message(event)
 
     def _is_current(self, datapath: Any) -> bool:
         """Whether this is the switch's connection of now, not one from before it reconnected."""
@@ -227,15 +205,14 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             with self._watched(polled):
                 self.controller.handle(polled, time.time())
             switches = self._switches.values()
-            changing = not self._outbox.empty() or any(each.is_changing for each in switches)
+            changing = not self._outbox.is_empty or any(each.is_changing for each in switches)
             turns.pause(at_once=changing)
 
     def _answer(self, flow: NewFlow) -> list[AddPin]:
         """What is to be sent for a new flow."""
         with self._watched(flow):
             self.controller.handle(flow, time.time())
-        pins, self._pins = self._pins, []
-        return pins
+        return self._outbox.taken_pins()
 
     @contextmanager
     def _watched(self, what: object) -> Iterator[None]:
@@ -255,7 +232,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
                 self.handler_errors += 1
                 LOG.exception("cannot keep time")
                 due_s = now + 1
-            hub.sleep(max(SHORTEST_PAUSE_S, due_s - time.time()))
+            pause_s = min(due_s - time.time(), LONGEST_PAUSE_S)
+            hub.sleep(max(SHORTEST_PAUSE_S, pause_s))
 
     def _poll(self) -> None:
         """Poll every interval; not before what the last poll brought is read: it would pile up.
@@ -278,7 +256,8 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
     def _remember(self) -> None:
         """At once for the first time: it is said then, if nothing can be kept."""
         while True:
-            self._keep()
+            with self._watched(self._store):
+                self._keep()
             hub.sleep(KEEP_EVERY_S)
 
     def _keep(self) -> None:
@@ -287,61 +266,9 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         groups = self.controller.groups.values()
         self._store.keep(group for group in groups if named(group.spec.name) is not None)
 
-    # commands out
-
     def carry_out(self, group: str, command: Command) -> None:
-        """Queue a command of the core; a step never waits, so no two of them overlap."""
-        if isinstance(command, AddPin):
-            self._pins.append(command)
-        elif isinstance(command, Transmit) and self._may_leave(command):
-            with self._watched(command):
-                self._to_switch(command)
-        else:
-            self._outbox.put((group, command))
-
-    def _may_leave(self, command: Transmit) -> bool:
-        """Whether a frame can be sent at once, and would overtake nothing."""
-        switch = self._switches.get(command.datapath)
-        return switch is not None and not switch.congested and is_free(self._outbox)
-
-    def _carry_out_all(self) -> None:
-        turns = Turns()
-        while True:
-            group, command = self._outbox.get()
-            turns.begin()
-            with self._watched(command):
-                self._carry_out(group, command)
-            turns.pause()
-
-    def _carry_out(self, group: str, command: Command) -> None:
-        """A switch that is gone is told when it is back."""
-        match command:
-            case Logged():
-                level = logging.WARNING if command.kind in _WARNINGS else logging.INFO
-                node = "" if command.node is None else f" {command.node}"
-                LOG.log(level, "%s%s: %s: %s", group, node, command.kind.value, command.reason)
-            case StartNode() | StopNode() | ListNodes():
-                spec = self.controller.spec(group)
-                if spec is not None and spec.hypervisor is not None:
-                    self._plugins.carry_out(group, spec.hypervisor, command)
-            case AskNode() | FetchReport() | SetBfd():
-                self._desk.carry_out(command)
-            case _:
-                self._to_switch(command)
-
-    def _to_switch(self, command: Command) -> None:
-        switch = self._switches.get(getattr(command, "datapath", -1))
-        if switch is None:
-            return
-        match command:
-            case Apply():
-                switch.apply(command)
-            case DropPins():
-                switch.drop_pins(command)
-            case Transmit(datapath, port, frame):
-                switch.send_frame(SendFrame(datapath, port, packets.encoded(frame)))
-            case SendFrame():
-                switch.send_frame(command)
+        """Begin to carry out a command of the core; a step never waits, so no two overlap."""
+        self._outbox.put(group, command)
 
     # what the northbound asks
 

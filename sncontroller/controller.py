@@ -8,6 +8,7 @@ It has no clock, no thread and no socket; the Ryu app and the tests drive it ali
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -17,6 +18,7 @@ from sncontroller.core import layout
 from sncontroller.core.commands import Apply, Command
 from sncontroller.core.entries import EMPTY, Table
 from sncontroller.core.events import (
+    Applied,
     Asked,
     Event,
     HypervisorResult,
@@ -85,12 +87,15 @@ class Controller:
         self._switches: dict[int, SwitchUp] = {}
         self._ports: dict[int, dict[str, Port]] = {}
         self._leaving: set[Zone] = set()
+        self._farewells: dict[Zone, tuple[str, Apply]] = {}
+        """What the switch was told last of groups that are gone, until it has confirmed that."""
         self._zones: dict[str, Zone] = {}
-        """By name; of two groups the one that is not on its way out."""
+        """By name, those on their way out, too: nodes go by it."""
         self._due: list[tuple[float, Zone]] = []
-        """A heap with one time per group; its tick may be due only later than that."""
+        """A heap; of each group's times that in ``_woken_s`` counts, and it may be ticked later."""
+        self._woken_s: dict[Zone, float] = {}
         self._due_s: dict[Zone, float] = {}
-        """When it is, by group."""
+        """When each group's tick is due."""
         for spec in config.groups:
             self._add(spec, now)
 
@@ -112,6 +117,9 @@ class Controller:
             case SwitchUp():
                 self._switches[event.datapath] = event
                 self._ports[event.datapath] = {port.name: port for port in event.ports}
+                for name, last in self._farewells.values():
+                    if last.datapath == event.datapath:
+                        self._effects.carry_out(name, last)
             case SwitchDown():
                 self._switches.pop(event.datapath, None)
                 self._ports.pop(event.datapath, None)
@@ -122,6 +130,9 @@ class Controller:
                     self._introduce(spec, now)
             case PortGone(datapath, port) if datapath in self._ports:
                 self._ports[datapath].pop(port.name, None)
+            case Applied(zone=zone, version=version) if zone in self._farewells:
+                if self._farewells[zone][1].version == version:
+                    del self._farewells[zone]
             case HypervisorResult(zone=zone, nodes=nodes) if zone in self.groups:
                 self._show_ports(zone, [info.port for info in nodes], now)
             case _:
@@ -135,14 +146,10 @@ class Controller:
         """
         ticked = 0
         while self._due and self._due[0][0] <= now and ticked < TICKED_AT_ONCE:
-            _, zone = heapq.heappop(self._due)
-            if zone in self.groups and self._due_s[zone] <= now:
-                self._step(zone, Tick(), now)
-                ticked += 1
-            if zone in self.groups:
-                heapq.heappush(self._due, (self._due_s[zone], zone))
-            else:
-                del self._due_s[zone]
+            at_s, zone = heapq.heappop(self._due)
+            if self._woken_s.get(zone) == at_s:
+                del self._woken_s[zone]
+                ticked += zone in self.groups and self._tick(zone, now)
         return self._due[0][0] if self._due else now + machine.TICK_S
 
     def spec(self, name: str) -> GroupSpec | None:
@@ -189,8 +196,15 @@ class Controller:
             for field in (f for f in changed if getattr(old, f) != getattr(spec, f)):
                 why = "cannot change under running flows; remove the group, then add it anew"
                 problems.append(Refusal(f"groups.{spec.name}.{field}", why))
-            if old is None and spec.zone in self.groups:
-                why = "its number on the switch is taken by a group that is still leaving"
+            if (
+                old is not None
+                and _plugin(old) != _plugin(spec)
+                and _has_nodes(self.groups[old.zone])
+            ):
+                why = f"no other plugin could destroy {_plugin(old)}'s nodes; remove them before"
+                problems.append(Refusal(f"groups.{spec.name}.hypervisor", why))
+            if old is None and (spec.zone in self.groups or spec.name in self._zones):
+                why = "a group of its name, or of its number on the switch, is still leaving"
                 problems.append(Refusal(f"groups.{spec.name}", why))
         return tuple(problems)
 
@@ -222,9 +236,8 @@ class Controller:
         group = machine.new_group(spec, self.config.switch.layout, now)
         self.groups[spec.zone] = resumed(group, self._recall(spec.name))
         self._zones[spec.name] = spec.zone
-        if spec.zone not in self._due_s:  # else one of before is still in the heap
-            heapq.heappush(self._due, (now, spec.zone))
-        self._due_s[spec.zone] = now
+        self._farewells.pop(spec.zone, None)
+        self._wake(spec.zone, now)
 
     def _show_ports(self, zone: Zone, names: Iterable[str], now: float) -> None:
         """Bring the group up to date about ports that it did not care for until now."""
@@ -246,7 +259,7 @@ class Controller:
     def _introduce(self, spec: GroupSpec, now: float) -> None:
         for known in tuple(self._switches.values()):
             switch = replace(known, ports=tuple(self._ports[known.datapath].values()))
-            if machine.located(spec, switch):
+            if machine.located(self.groups[spec.zone], switch):
                 self._step(spec.zone, switch, now)
 
     def _dismiss(self, spec: GroupSpec, now: float) -> None:
@@ -265,19 +278,41 @@ class Controller:
         group, commands = machine.step(before, event, now)
         if group is not before or self._due_s[zone] <= now:
             self.groups[zone] = group
-            self._due_s[zone] = machine.due_s(group, now)
+            self._wake(zone, machine.due_s(group, now))
         for command in commands:
             self._effects.carry_out(group.spec.name, command)
-        if zone in self._leaving and all(not node.ours for node in group.nodes.values()):
+        if zone in self._leaving and _may_go(group):
             self._remove(zone)
+
+    def _tick(self, zone: Zone, now: float) -> bool:
+        """Tick a group if that is due; whether it was."""
+        due_s = self._due_s[zone]
+        try:
+            if due_s <= now:
+                self._step(zone, Tick(), now)
+        finally:
+            if zone in self.groups and zone not in self._woken_s:  # not due yet, or a step failed
+                self._wake(zone, due_s if due_s > now else now + machine.TICK_S)
+        return due_s <= now
+
+    def _wake(self, zone: Zone, at_s: float) -> None:
+        """The group's next tick is due then."""
+        self._due_s[zone] = at_s
+        if at_s < self._woken_s.get(zone, math.inf):
+            self._woken_s[zone] = at_s
+            heapq.heappush(self._due, (at_s, zone))
 
     def _remove(self, zone: Zone) -> None:
         self._leaving.discard(zone)
         group = self.groups.pop(zone)
-        if self._zones[group.spec.name] == zone:
-            del self._zones[group.spec.name]
+        del self._due_s[zone]
+        for datapath, known in self._switches.items():
+            held = {other: table for other, table in known.installed.items() if other != zone}
+            self._switches[datapath] = replace(known, installed=held)
+        del self._zones[group.spec.name]
         if group.datapath is not None:
             last = Apply(group.datapath, zone, group.version + 1, _handed_back(group))
+            self._farewells[zone] = group.spec.name, last
             self._effects.carry_out(group.spec.name, last)
 
     def _concerned(self, event: Event) -> Iterator[Zone]:
@@ -285,7 +320,7 @@ class Controller:
         if zone is not None:
             return iter((zone,) if zone in self.groups else ())
         if isinstance(event, SwitchUp):
-            return self._where(lambda g: machine.located(g.spec, event))
+            return self._where(lambda g: machine.located(g, event))
         if isinstance(event, PortSeen | PortGone):
             return self._where(
                 lambda g: g.datapath == event.datapath and _cares(g, event.port.name)
@@ -318,6 +353,24 @@ def _cares(group: Group, port: str) -> bool:
     named = port in spec.match.ingress or port == spec.primary.port
     had = any(port == node.port_name for node in group.nodes.values())
     return named or had or layout.node_index(port, spec.zone) is not None
+
+
+def _plugin(spec: GroupSpec) -> str | None:
+    return None if spec.hypervisor is None else spec.hypervisor.plugin
+
+
+def _has_nodes(group: Group) -> bool:
+    """Whether nodes of the group have to be destroyed one day."""
+    return any(node.ours for node in group.nodes.values())
+
+
+def _may_go(group: Group) -> bool:
+    """Whether nothing of the group would be left: no node of ours, and no entry of its switch.
+
+    A switch that is not connected keeps what it was told.
+    """
+    told = group.version > 0 and not group.connected
+    return not told and not _has_nodes(group)
 
 
 def _handed_back(group: Group) -> Table:

@@ -146,7 +146,8 @@ class MeasuredController(SNController):
         super().__init__(*args, **kwargs)
         self.read_s = time.monotonic() - began
         if READY in os.environ:
-            self._plugins: Any = ReadyNodes(int(os.environ[READY]), self.put)
+            nodes: Any = ReadyNodes(int(os.environ[READY]), self.put)
+            self._outbox.plugins = nodes
 
     def start(self) -> None:
         """Begin, and listen to the benchmark."""

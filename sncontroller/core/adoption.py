@@ -18,6 +18,7 @@ from sncontroller.core.events import Port
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import PRIMARY_INDEX, Index, Zone
 from sncontroller.core.lifecycle import State, Trigger
+from sncontroller.core.model import GroupSpec
 from sncontroller.core.plan import (
     ASKED,
     DRAIN_NOTE,
@@ -114,6 +115,7 @@ def recover(turn: Turn, installed: Table, ports: Iterable[Port]) -> None:
             quiet_since_s=turn.now,
             asked=drain is not None and drain.asked,
         )
+    _recover_primary(turn, installed)
     slots = _slots(installed.groups.get(layout.select_group(zone)), delivered)
     slots = slots if all(Index(s) in turn.group.nodes for s in slots) else ()
     turn.change(
@@ -134,6 +136,22 @@ def _heir(turn: Turn, installed: Table) -> Index:
     answered = any(asks_for(flow.match, spec) for flow in installed.flows.values())
     others = [node.index for node in turn.group.serving if node.index != PRIMARY_INDEX]
     return min(others) if answered and others and spec.arp == "primary" else PRIMARY_INDEX
+
+
+def _recover_primary(turn: Turn, installed: Table) -> None:
+    """A primary that serves no longer, while others do: its address lives on at its hardware's."""
+    spec = turn.spec
+    dead = replace(primary_node(turn), health=health.initial(spec.health, turn.now))
+    first = turn.group.nodes.get(PRIMARY_INDEX, dead)
+    turn.put(replace(first, mac=first.mac or _address_mac(installed, spec)))
+
+
+def _address_mac(installed: Table, spec: GroupSpec) -> str | None:
+    """The hardware address that the group's packets go to, where it is the primary's own."""
+    if spec.arp != "primary":
+        return None
+    found = (flow.match.get("eth_dst") for flow in installed.flows.values() if _classifies(flow))
+    return next((str(mac) for mac in found if mac is not None), None)
 
 
 def _recover_failed(turn: Turn, installed: Table) -> None:
@@ -265,9 +283,12 @@ def _noted(installed: Table, zone: Zone, note: int) -> Mapping[Index, FlowEntry]
 
 
 def _is_straight(flow: FlowEntry) -> bool:
+    return _classifies(flow) and flow.match.get("tcp_flags") == NEW_TCP
+
+
+def _classifies(flow: FlowEntry) -> bool:
     found = layout.origin(flow.cookie)
-    classifies = found is not None and found.kind is layout.Kind.CLASSIFY
-    return classifies and flow.match.get("tcp_flags") == NEW_TCP
+    return found is not None and found.kind is layout.Kind.CLASSIFY
 
 
 def _adopting(installed: Table) -> bool:

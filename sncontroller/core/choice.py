@@ -148,10 +148,9 @@ def choose(
     * round robin: the node whose turn it is, a heavier one's turn coming sooner;
     * least connections: the node with the fewest flows per weight once it has this one too; among
       equals, as round robin;
-    * else the owner of the flow's slot.
+    * else the owner of the flow's slot; whose turn it is, if that serves no longer: slots are dealt
+      anew only when the switch can be told.
     """
-    if kind is BalanceKind.ROUND_ROBIN:
-        return min(weights, key=lambda index: choices.turns.due(index, weights[index]))
     if kind is BalanceKind.LEAST_CONNECTIONS:
         return min(
             weights,
@@ -160,7 +159,11 @@ def choose(
                 choices.turns.due(index, weights[index]),
             ),
         )
-    return Index(slots[_hash(flow) % len(slots)])
+    if kind is not BalanceKind.ROUND_ROBIN:
+        owner = Index(slots[_hash(flow) % len(slots)])
+        if owner in weights:
+            return owner
+    return min(weights, key=lambda index: choices.turns.due(index, weights[index]))
 
 
 def _hash(flow: FiveTuple) -> int:

@@ -106,11 +106,20 @@ def _is_answer(before: Group, event: ev.Event, turn: Turn) -> bool:
     return turn.group is before or (before.calm and turn.group.is_calm)
 
 
-def located(spec: GroupSpec, switch: ev.SwitchUp) -> bool:
-    """Whether this is the switch that the group lives on."""
+def located(group: Group, switch: ev.SwitchUp) -> bool:
+    """Whether this is the switch that the group lives on.
+
+    That is where the primary's port is, unless the bridge has a name. A primary that is dead may
+    have none: then it is where the group's entries are.
+    """
+    spec = group.spec
     if spec.bridge is not None or spec.primary.port is None:
         return switch.bridge == spec.bridge
-    return any(port.name == spec.primary.port for port in switch.ports)
+    if any(port.name == spec.primary.port for port in switch.ports):
+        return True
+    if group.connected:
+        return group.datapath == switch.datapath
+    return spec.zone in switch.installed
 
 
 def _take_in(turn: Turn, event: ev.Event) -> None:
@@ -182,7 +191,7 @@ def _end_adoption(turn: Turn) -> None:
 
 
 def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
-    group = turn.group
+    group, was_away = turn.group, not turn.group.connected
     installed = switch.installed.get(group.spec.zone, EMPTY)
     forgot = not installed.flows and group.live_version > 0
     at_rest = adoption.goes_straight(installed)
@@ -207,6 +216,8 @@ def _switch_up(turn: Turn, switch: ev.SwitchUp) -> None:
     group = turn.group
     for node in group.nodes.values():
         turn.update(node.index, probe=None)  # what was asked before got no answer from a node
+        if was_away and node.starting:
+            turn.update(node.index, since_s=turn.now)  # only now anybody can see it come
         _relink(turn, turn.node(node.index), group.port(node.port_name))
 
 

@@ -111,11 +111,12 @@ def _measure(
         counters.active_flows,
     )
     quiet_since_s = node.quiet_since_s
-    if told is node.told and quiet_since_s is not None and node.tracker.stays(seen):
+    counted = counters.packets is not None or node.state is not State.DRAINING
+    if told is node.told and quiet_since_s is not None and counted and node.tracker.stays(seen):
         return
     tracker = load.update(node.tracker, Sample(seen, at_s), still_s)
     rates = tracker.rates
-    if quiet_since_s is None or counters.packets not in (None, node.seen_packets):
+    if quiet_since_s is None or counters.packets != node.seen_packets or not counted:
         quiet_since_s = turn.now
     turn.update(
         node.index,

@@ -194,8 +194,9 @@ def _drained(turn: Turn, node: Node) -> None:
     if not node.ours:
         return
     spec, tracked = turn.group.spec.drain, node.rates.active_flows
-    quiet_s = turn.now - (node.quiet_since_s or node.since_s)
-    if tracked == 0 and quiet_s > 0 and turn.now > node.since_s + 1:
+    polled_s = turn.group.polled_s  # what has happened since then, nobody has counted
+    quiet_s = polled_s - (node.quiet_since_s or node.since_s)
+    if tracked == 0 and quiet_s > 0 and polled_s > node.since_s + 1:
         why = "its last flow has ended"
     elif tracked is None and quiet_s >= spec.idle_s:
         why = f"no packet of its flows for {quiet_s:.0f} s"
@@ -223,9 +224,14 @@ def _return_or_replace(turn: Turn, node: Node) -> None:
 
 
 def _expire(turn: Turn, node: Node, what: str, detail: str = "") -> None:
-    """Give up a node that does not come into service; the next one has to wait."""
+    """Give up a node that does not come into service; the next one has to wait.
+
+    While no switch is connected, nobody knows: the node may be one of before that serves.
+    """
     spec = turn.group.spec.hypervisor
-    if not node.ours or spec is None or turn.now - node.since_s < spec.boot_deadline_s:
+    if not node.ours or spec is None or not turn.group.connected:
+        return
+    if turn.now - node.since_s < spec.boot_deadline_s:
         return
     failures = turn.group.boot_failures + 1
     wait_s = pause_s(failures)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import eventlet
+from eventlet import queue
 from eventlet.green import subprocess
 
 from sncontroller.core.commands import ListNodes, StartNode, StopNode
@@ -41,10 +42,13 @@ class PluginHost:
         self._owner = owner
         self._emit = emit
         self._child: Any = None
+        self._lines: Any = queue.LightQueue()
+        """What the child is still to be told."""
         self._pending: dict[int, _Pending] = {}
         self._timers: dict[int, Any] = {}
         self._overdue = ""
-        self._known: dict[Zone, HypervisorSpec] = {}
+        self._known: dict[Zone, tuple[str, HypervisorSpec]] = {}
+        """Each group's name and section, as the child has them."""
         self._last = 0
 
     def carry_out(
@@ -52,10 +56,14 @@ class PluginHost:
     ) -> None:
         """Begin a hypervisor call."""
         pending, line = _as_line(command)
-        if self._child is None:
-            self._start()
-        if self._known.get(command.zone) != spec:
-            self._known[command.zone] = spec
+        try:
+            if self._child is None:
+                self._start()
+        except OSError as error:
+            self._emit(_lost(pending, f"the plugin process cannot be started: {error}"))
+            return
+        if self._known.get(command.zone) != (group, spec):
+            self._known[command.zone] = group, spec
             line["plugin"] = spec.plugin
             line["config"] = spec.config.model_dump(mode="json")
             line["owner"] = {"controller": self._owner, "group": group}
@@ -64,7 +72,7 @@ class PluginHost:
         self._timers[self._last] = eventlet.spawn_after(
             spec.call_deadline_s, self._end, self._child, pending, spec.call_deadline_s
         )
-        self._send({**line, "id": self._last, "zone": command.zone})
+        self._lines.put({**line, "id": self._last, "zone": command.zone})
 
     def close(self) -> None:
         """End the child; calls under way end with it."""
@@ -82,27 +90,39 @@ class PluginHost:
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        eventlet.spawn(self._read, self._child)
+        self._lines = queue.LightQueue()
+        writer = eventlet.spawn(self._write, self._child, self._lines)
+        eventlet.spawn(self._read, self._child, writer)
 
-    def _send(self, line: dict[str, Any]) -> None:
+    def _write(self, child: Any, lines: Any) -> None:
+        """Give lines to a child, which may be slow to take them: it has yet to start."""
         try:
-            self._child.stdin.write(json.dumps(line).encode() + b"\n")
-            self._child.stdin.flush()
+            while True:
+                child.stdin.write(json.dumps(lines.get()).encode() + b"\n")
         except OSError:
             LOG.warning("the plugin process does not listen any more")  # _read reports the calls
 
-    def _read(self, child: Any) -> None:
-        for text in child.stdout:
-            answer = json.loads(text)
-            pending = self._pending.pop(answer["id"], None)
-            if pending is not None:
-                self._timers.pop(answer["id"]).cancel()
-                self._emit(_result(pending, answer))
+    def _read(self, child: Any, writer: Any) -> None:
+        try:
+            for text in child.stdout:
+                self._hear(json.loads(text))
+        except Exception:  # half a line, if it was killed while it wrote
+            LOG.warning("the plugin process cannot be understood; it is ended", exc_info=True)
+            child.kill()
         child.wait()
+        writer.kill()
         if self._child is child:
             self._child = None
         why, self._overdue = self._overdue, ""
         self._fail_pending(why or f"the plugin process ended with status {child.returncode}")
+
+    def _hear(self, answer: dict[str, Any]) -> None:
+        number = answer["id"]
+        if number in self._pending:
+            result = _result(self._pending[number], answer)
+            del self._pending[number]
+            self._timers.pop(number).cancel()
+            self._emit(result)
 
     def _end(self, child: Any, pending: _Pending, deadline_s: float) -> None:
         """End the child of a call that is overdue."""
@@ -117,8 +137,7 @@ class PluginHost:
         self._timers.clear()
         lost, self._pending = self._pending, {}
         for pending in lost.values():
-            answer = {"nodes": [], "error": why, "permanent": False, "took_s": 0.0}
-            self._emit(_result(pending, answer))
+            self._emit(_lost(pending, why))
 
 
 def _as_line(command: StartNode | StopNode | ListNodes) -> tuple[_Pending, dict[str, Any]]:
@@ -130,6 +149,11 @@ def _as_line(command: StartNode | StopNode | ListNodes) -> tuple[_Pending, dict[
             return _Pending(zone, Call.STOP, name), {"call": "stop", "name": name}
         case ListNodes(zone):
             return _Pending(zone, Call.LIST, None), {"call": "list"}
+
+
+def _lost(pending: _Pending, why: str) -> HypervisorResult:
+    answer = {"nodes": [], "error": why, "permanent": False, "took_s": 0.0}
+    return _result(pending, answer)
 
 
 def _result(pending: _Pending, answer: dict[str, Any]) -> HypervisorResult:

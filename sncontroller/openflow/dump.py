@@ -54,9 +54,8 @@ class Dump:
         self._groups: list[GroupEntry] = []
 
     def start(self) -> None:
-        """Send the requests."""
+        """Send the requests; ports come last, so that what is heard of one later is newer."""
         messages = [
-            requests.port_desc_request(self._reader(self._read_ports)),
             requests.flow_request(self._reader(self._read_flows), self._layout.entry_table, 0, 0),
             *(
                 requests.flow_request(
@@ -65,6 +64,7 @@ class Dump:
                 for table in own_tables(self._layout)
             ),
             requests.group_desc_request(self._reader(self._read_groups)),
+            requests.port_desc_request(self._reader(self._read_ports)),
         ]
         self._wire.send(*messages)
 

@@ -58,7 +58,7 @@ class Watched:
     entries: Mapping[tuple[int, int], int]
     """How many entries there are per table and cookie, of those asked for one by one."""
     others: int
-    """How many other entries the polled tables hold."""
+    """How many other entries the table has that we share with the bridge's owner."""
 
 
 def watched(zone: Zone, table: Table, layout: Layout) -> Watched:
@@ -68,7 +68,7 @@ def watched(zone: Zone, table: Table, layout: Layout) -> Watched:
     indexes = sorted({owner.index for owner in owners if owner is not None and owner.index})
     polled = set(polled_tables(layout))
     ours = Counter((flow.table, flow.cookie) for flow in flows if flow.table in polled)
-    asked = {key: count for key, count in ours.items() if key[1] & _SERVICE != _SERVICE}
+    asked = {key: count for key, count in ours.items() if not _is_summed(*key, layout)}
     return Watched(
         {index: _port(zone, index, table) for index in indexes},
         any(Resubmit(layout.pin_table) in flow.actions for flow in flows),
@@ -80,6 +80,11 @@ def watched(zone: Zone, table: Table, layout: Layout) -> Watched:
 def polled_tables(layout: Layout) -> tuple[int, ...]:
     """The tables whose entries count for nodes."""
     return layout.entry_table, layout.dispatch_table, layout.commit_table
+
+
+def _is_summed(table: int, number: int, layout: Layout) -> bool:
+    """Whether entries of this cookie, of which that table has many, are asked for as a number."""
+    return table == layout.entry_table and number & _SERVICE == _SERVICE
 
 
 Sums: TypeAlias = tuple[int, int, int]

@@ -72,9 +72,13 @@ class Wire:
 
     @property
     def congested(self) -> bool:
-        """Whether the switch does not take what was sent already."""
-        queue = self._datapath.send_q
-        return queue is None or queue.qsize() >= _BACKLOG
+        """Whether the switch does not take what was sent already, or somebody waits for a place.
+
+        He is the next one, also where all places are free again.
+        """
+        queue, places = self._datapath.send_q, self._datapath._send_q_sem
+        waits = places.balance < places.counter
+        return queue is None or waits or queue.qsize() >= _BACKLOG
 
     @property
     def crowded(self) -> bool:

@@ -228,6 +228,31 @@ def test_the_controller_is_killed(tmp_path: Path, pinning: str) -> None:
         assert {event["reason"] for event in lab.events("started")} <= {"found at the hypervisor"}
 
 
+def test_a_controller_that_starts_while_the_primary_is_dead(tmp_path: Path) -> None:
+    """The new one finds its switch, goes on answering for the address, and gives nobody up."""
+    with running(tmp_path) as lab:
+        agent, holder = lab.visitor(), lab.visitor()
+        lab.write(bridge=None, hypervisor=lab.hypervisor(boot_deadline_s=5))
+        lab.ovs.del_port("vm1")
+        lab.until(lambda: lab.serving() == {"web-2", "web-3", "web-4"}, "it is not replaced")
+        assert holder.do("open", count=30, **TO)["failed"] == 0
+        churn = holder.start("churn", rounds=1000, pause_s=0.05)
+        spaces = namespaces()
+        lab.restart_controller()
+        time.sleep(8)  # longer than a boot may take
+        lab.client.run("ip", "neigh", "flush", "dev", "eth0")
+        seen = visits(agent, agent.start("visit", total=100, **TO))
+        holder.do("stop")
+        held = holder.wait(churn)
+        holder.do("close")
+        assert seen.failed == ()
+        assert (held["broken"], held["moved"]) == (0, 0)
+        assert namespaces() == spaces
+        lab.ovs.add_port(BRIDGE, "vm1")
+        lab.until(lambda: lab.node(PRIMARY)["role"] == "primary", "it is not the primary again")
+        lab.active(*ALL)
+
+
 @pytest.mark.parametrize("pinning", ["conntrack", "learn"])
 def test_the_switch_daemon_is_killed(tmp_path: Path, pinning: str) -> None:
     """All entries come back as they were, slot by slot; new connections work."""

@@ -35,6 +35,7 @@ class Datapath:
     def __init__(self) -> None:
         self.id, self.xid = 1, 0
         self.send_q: Any = hub.Queue(RYU_QUEUE)
+        self._send_q_sem = hub.BoundedSemaphore(RYU_QUEUE)
         self.sent: list[bytes] = []
         self.takes = True
 

@@ -65,6 +65,12 @@ class Messages:
         return data
 
 
+class Places:
+    """Those in a send queue, all free."""
+
+    balance = counter = 16
+
+
 class Link(Messages):
     """A datapath as ``Switch`` sees it, connected to a real bridge."""
 
@@ -72,6 +78,7 @@ class Link(Messages):
         super().__init__(socket.socket(socket.AF_UNIX))
         self.xid = 0
         self.send_q: queue.Queue[bytes] = queue.Queue()
+        self._send_q_sem = Places()
         self.sent: list[bytes] = []
         self._socket.settimeout(TIMEOUT_S)
         self._socket.connect(str(directory / f"{bridge}.mgmt"))

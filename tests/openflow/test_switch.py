@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from sncontroller.core.entries import EMPTY, Table
 from sncontroller.core.events import Applied, Polled, PortGone, PortSeen, Refused, SwitchUp
 from sncontroller.core.layout import Kind, Zone, cookie, select_group
 from sncontroller.lab.ovs import PrivateOvs
+from sncontroller.openflow import requests
 from sncontroller.openflow.bundle import described
 from sncontroller.openflow.switch import BUSY_POLL_S, CHANGES_AT_ONCE
 from tests.openflow.conftest import PORTS, Bridge
@@ -467,6 +469,21 @@ def test_nothing_strange_means_no_new_dump(bridge: Bridge) -> None:
     assert not [event for event in connected.settle() if isinstance(event, SwitchUp)]
 
 
+@pytest.mark.parametrize("address", ["10.0.0.10", "fd00::10"])
+@pytest.mark.parametrize("pinning", PINNINGS)
+def test_what_was_applied_is_not_strange(
+    bridge: Bridge, caplog: pytest.LogCaptureFixture, pinning: str, address: str
+) -> None:
+    """A poll finds all kinds of entries in all tables, and as many as there are."""
+    health = {"kind": "tcp", "source": f"{address}9"}
+    match = {"address": address, "protocol": ["tcp", "udp"]}
+    connected = bridge.up()
+    applied(connected, compiled(pinning=pinning, match=match, health=health, arp="switch"))
+    connected.switch.poll(1.0)
+    connected.settle()
+    assert not caplog.records
+
+
 def test_ports_come_and_go(bridge: Bridge) -> None:
     """A port that is added, and removed, is reported with its number and name."""
     connected = bridge.up()
@@ -478,6 +495,28 @@ def test_ports_come_and_go(bridge: Bridge) -> None:
     bridge.ovs.del_port(name)
     gone = [event for event in connected.settle() if isinstance(event, PortGone)]
     assert [(event.port.number, event.port.name) for event in gone] == [(42, name)]
+
+
+def test_a_port_that_goes_during_a_dump(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for after the ports, a port that goes after their answer is gone."""
+    name = f"{bridge.name}-sn00a1-3"
+    connected, held = bridge.connect(), bytearray()
+    connected.link.want_events()
+    with monkeypatch.context() as patch:
+        patch.setattr(connected.link, "send", held.extend)
+        connected.switch.start()
+    events = []
+    while held:
+        length, kind = struct.unpack_from("!2xH4xH", held)
+        connected.link.send(bytes(held[:length]))
+        del held[:length]
+        events += connected.settle()
+        if kind == requests.Part.PORT_DESC:
+            bridge.ovs.del_port(name)
+            events += connected.settle()
+    ups = [event for event in events if isinstance(event, SwitchUp)]
+    gone = {event.port.name for event in events if isinstance(event, PortGone)}
+    assert name not in {port.name for port in ups[-1].ports} - gone
 
 
 def test_a_bundle_that_timed_out_is_refused(new_bridge: Callable[[PrivateOvs], Bridge]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eventlet.queue import LightQueue
 
 from sncontroller.openflow.wire import Wire
+from tests.openflow.link import Places
 
 
 class Datapath:
@@ -14,6 +15,7 @@ class Datapath:
 
     def __init__(self) -> None:
         self.send_q: LightQueue | None = LightQueue(16)
+        self._send_q_sem = Places()
 
     def send(self, data: bytes) -> None:
         """Queue the buffer, as Ryu does; for a switch that is gone, nowhere."""

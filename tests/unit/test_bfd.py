@@ -87,8 +87,7 @@ def test_a_port_that_is_ours_no_longer_is_given_back() -> None:
     world.connect().hears("vm1", True).wait(2).poll()
     name = port(world, 2)
     world.hears(name, True).wait(2)
-    world.scale(1).wait(30)
-    world.poll().wait(30)
+    world.scale(1).poll().wait(30).poll()
     assert world.states() == {1: State.ACTIVE}
     assert [s.on for s in world.settings if s.port == name] == [True, False]
     without = world.spec.model_copy(update={"health": BY_OTHERS})

@@ -6,6 +6,7 @@ import pytest
 
 from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
+from sncontroller.core.group import new_group
 from sncontroller.core.hypervisor import NodeInfo, NodeStatus
 from sncontroller.core.layout import Index, node_mac, port_name
 from sncontroller.core.lifecycle import State
@@ -105,13 +106,34 @@ def test_orphans_are_not_looked_for_before_the_switch_has_spoken() -> None:
     assert not any(isinstance(command, cmd.ListNodes) for command in world.sent)
 
 
+def test_nothing_is_given_up_before_the_switch_has_spoken() -> None:
+    """A node that the hypervisor lists may have flows: only the switch can say that it has none."""
+    world = up().scale(2)
+    world.group = new_group(world.spec, world.group.layout, world.now)
+    world.wait(1000)
+    assert set(world.nodes) == {"web-2"}
+    assert world.states() == {2: State.BOOTING}
+    world.connect()
+    assert world.states() == {1: State.ACTIVE, 2: State.ACTIVE}
+
+
+def test_a_node_has_its_time_to_boot_where_it_can_be_seen() -> None:
+    """What the switch was away does not count."""
+    world = up()
+    world.portless = True
+    world.scale(2).give(ev.SwitchDown(7)).wait(1000).connect()
+    for waited, given_up in ((290, False), (20, True)):
+        world.wait(waited)
+        assert any("did not come up" in each.reason for each in world.log) is given_up
+
+
 def test_one_that_comes_back_is_one_too_many() -> None:
     """It is taken in, and as many as are wanted stay."""
     world = up().scale(2).wait(1)
     lost = world.nodes.pop("web-2")
     world.wait(40)
     world.nodes["web-2"] = lost
-    world.wait(60)
+    world.wait(30).poll().wait(30).poll()
     assert len(world.nodes) == 1
     assert world.group.wanted == 2
     assert len(world.group.serving) == 2

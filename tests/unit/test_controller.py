@@ -8,11 +8,13 @@ from sncontroller.config import parse
 from sncontroller.controller import ConflictError, Controller, UnknownError
 from sncontroller.core import commands as cmd
 from sncontroller.core import events as ev
+from sncontroller.core import group as machine
 from sncontroller.core.entries import EMPTY
-from sncontroller.core.group import CALM_TICK_S
+from sncontroller.core.group import CALM_TICK_S, TICK_S
 from sncontroller.core.lifecycle import State
 from sncontroller.core.model import Config
 from sncontroller.northbound import views
+from tests.unit.world import BASE, up
 
 TWO = """
 groups:
@@ -150,6 +152,34 @@ def test_a_group_that_comes_back_is_ticked_once(controller: Controller) -> None:
     assert {zone for _, zone in controller._due} == set(controller.groups)
 
 
+def test_a_tick_that_is_needed_sooner(effects: Effects) -> None:
+    """What happens to a calm group may make its next look due before the one it waited for."""
+    controller = Controller(parse(BASE), effects, 100.0)
+    (web,) = controller.groups
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 100.0)
+    listed = ev.HypervisorResult(web, ev.Call.LIST, None, (), None, False, 0.1)
+    controller.handle(listed, 100.1)
+    assert controller.tick(100.2) == 100.1 + CALM_TICK_S
+    controller.scale("web", 2, 101.0)
+    assert controller.tick(101.0) == 101.0 + TICK_S
+    assert controller.tick(101.0 + TICK_S) == 101.0 + 2 * TICK_S
+    assert controller.groups[web].looked_s == 101.0 + TICK_S
+
+
+def test_a_step_that_fails_is_not_the_last(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should there be one after all: the group is ticked again, and the others meanwhile."""
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "step", None)
+        for _ in controller.groups:
+            with pytest.raises(TypeError):
+                controller.tick(200.0)
+    while controller.tick(202.0) <= 202.0:
+        pass
+    assert {group.looked_s for group in controller.groups.values()} == {202.0}
+
+
 def test_an_operator_reads_which_names_there_are(controller: Controller) -> None:
     """Unknown groups and nodes are answered with the known ones."""
     with pytest.raises(UnknownError, match="dns, web"):
@@ -218,6 +248,100 @@ def test_a_removed_group_leaves_the_switch_and_a_new_one_comes(
     effects.seen.clear()
     assert controller.reconfigure(config, 103.0) == ("dns",)
     assert effects.applied("dns")[-1].desired.groups
+
+
+def test_a_group_that_is_removed_while_its_switch_is_away(
+    controller: Controller, effects: Effects
+) -> None:
+    """It stays until the switch can be told; one whose switch was never there does not."""
+    both = controller.config
+    dns = zone(both, "dns")
+    controller.handle(ev.SwitchDown(7), 102.0)
+    controller.reconfigure(both.model_copy(update={"groups": both.groups[:1]}), 102.0)
+    controller.tick(150.0)
+    assert dns in controller.groups
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 151.0)
+    assert effects.applied("dns")[-1].desired == EMPTY
+    assert dns not in controller.groups
+    alone = Controller(both, effects, 200.0)
+    alone.reconfigure(both.model_copy(update={"groups": ()}), 201.0)
+    assert not alone.groups
+
+
+def test_a_group_that_comes_back_takes_up_nothing_of_before(effects: Effects) -> None:
+    """What its switch held when it connected is gone with the group that it was of."""
+    config, world = parse(BASE), up().scale(2)
+    web = world.group.spec.zone
+    foreign = ev.Port(world.ports["sn4e1b-2"].number, "tap7", "02:aa:00:00:00:07", True)
+    controller = Controller(config, effects, 100.0)
+    held = {web: world.installed}
+    controller.handle(ev.SwitchUp(7, "br0", (PORTS[0],), held), 100.0)
+    controller.reconfigure(config.model_copy(update={"groups": ()}), 101.0)
+    controller.handle(ev.PortSeen(7, foreign), 102.0)
+    controller.reconfigure(config, 103.0)
+    assert set(controller.groups[web].nodes) == {1}
+
+
+def test_a_switch_that_went_before_it_confirmed_a_groups_end_is_told_again(
+    controller: Controller, effects: Effects
+) -> None:
+    """Until it has; not where the group came back meanwhile."""
+    both = controller.config
+    alone = both.model_copy(update={"groups": both.groups[:1]})
+    controller.reconfigure(alone, 102.0)
+    last = effects.applied("dns")[-1]
+    for confirmed in (False, True, True):
+        effects.seen.clear()
+        controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 103.0)
+        controller.handle(ev.SwitchUp(8, "br1", (), {}), 103.0)
+        assert effects.applied("dns") == ([] if confirmed else [last])
+        controller.handle(ev.Applied(7, last.zone, last.version - confirmed), 103.1)
+    controller.reconfigure(both, 104.0)
+    controller.reconfigure(alone, 105.0)
+    controller.reconfigure(both, 106.0)
+    effects.seen.clear()
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 107.0)
+    assert EMPTY not in [command.desired for command in effects.applied("dns")]
+
+
+@pytest.mark.parametrize("changes", [{}, {"id": 7}, {"name": "dns"}])
+def test_a_group_that_is_leaving_has_its_name_and_number(
+    effects: Effects, changes: dict[str, object]
+) -> None:
+    """Its nodes, at the switch and at the hypervisor, would be another group's meanwhile."""
+    config = parse(BASE)
+    (spec,) = config.groups
+    again = spec.model_copy(update={"id": spec.zone, **changes})
+    controller = Controller(config, effects, 100.0)
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 100.0)
+    listed = ev.HypervisorResult(spec.zone, ev.Call.LIST, None, (), None, False, 0.1)
+    controller.handle(listed, 100.1)
+    controller.scale("web", 2, 101.0)
+    controller.reconfigure(config.model_copy(update={"groups": ()}), 102.0)
+    (refusal,) = controller.refusals(config.model_copy(update={"groups": (again,)}))
+    assert refusal.path == f"groups.{again.name}"
+    assert "still leaving" in refusal.message
+
+
+@pytest.mark.parametrize("other", [None, "podman"])
+def test_a_plugin_keeps_its_nodes(effects: Effects, other: str | None) -> None:
+    """No reload leaves nodes behind that only the plugin of before could destroy."""
+    config = parse(BASE)
+    (spec,) = config.groups
+    assert spec.hypervisor is not None
+    section = spec.hypervisor.model_copy(update={"plugin": other}) if other else None
+    changed = config.model_copy(
+        update={"groups": (spec.model_copy(update={"hypervisor": section}),)}
+    )
+    controller = Controller(config, effects, 100.0)
+    controller.handle(ev.SwitchUp(7, "br0", PORTS, {}), 100.0)
+    assert controller.refusals(changed) == ()
+    listed = ev.HypervisorResult(spec.zone, ev.Call.LIST, None, (), None, False, 0.1)
+    controller.handle(listed, 100.1)
+    controller.scale("web", 2, 101.0)
+    (refusal,) = controller.refusals(changed)
+    assert refusal.path == "groups.web.hypervisor"
+    assert "netns's nodes" in refusal.message
 
 
 def test_the_status_is_plain_json(controller: Controller) -> None:

@@ -492,11 +492,25 @@ def test_reactive_flows_wait_while_nobody_serves() -> None:
 
 def test_a_group_is_found_by_its_bridge_or_its_primarys_port() -> None:
     """Either names the switch."""
-    spec = configured().groups[0]
     switch = ev.SwitchUp(7, "br0", (), {})
-    assert located(spec.model_copy(update={"bridge": "br0"}), switch)
-    assert not located(spec.model_copy(update={"bridge": "br1"}), switch)
-    assert not located(spec, switch)
+    assert located(World(bridge="br0").group, switch)
+    assert not located(World(bridge="br1").group, switch)
+    assert not located(World().group, switch)
+    assert located(World().group, replace(switch, ports=tuple(World().ports.values())))
+
+
+def test_a_group_whose_primary_has_no_port_is_found_by_its_entries() -> None:
+    """A primary that is dead may have lost its port; whoever took over is looked after."""
+    world = up().scale(2).poll()
+    world.give(ev.PortGone(7, world.ports.pop("vm1")))
+    holding = ev.SwitchUp(7, "br0", tuple(world.ports.values()), {world.spec.zone: world.installed})
+    assert located(world.group, holding)
+    assert located(World().group, holding)
+    assert not located(World().group, replace(holding, installed={}))
+    assert not located(world.group, replace(holding, datapath=8)), "it is elsewhere"
+    world.restarted()
+    assert (world.states()[2], world.group.primary) == (State.ACTIVE, 2)
+    assert world.consistent()
 
 
 def test_a_changed_specification_is_applied_in_place() -> None:

@@ -94,7 +94,7 @@ def test_machine_given_back_and_another_taken_under_the_same_index() -> None:
     """The index's next life has the other machine's port and address."""
     other = ev.Port(8, "ready8", "52:54:00:00:00:08", True)
     world = Pool(READY, other)
-    world.connect().scale(2).poll().scale(1).wait(20).scale(2)
+    world.connect().scale(2).scale(1).poll().wait(20).poll().scale(2)
     assert delivery(world, 2) == (other.mac, 8)
     assert world.consistent()
 

@@ -155,6 +155,52 @@ def test_the_primarys_hardware_address_is_asked_for() -> None:
     assert world.consistent()
 
 
+@pytest.mark.parametrize("how", ["port", "link", "service", "operator"])
+def test_a_dead_primary_is_so_for_the_next_controller(how: str) -> None:
+    """Its address lives on at the hardware address that it had; it serves when it has answered."""
+    world = Probed(primary=PrimarySpec(port="vm1"))
+    world.arp = mac = "02:00:00:00:00:aa"
+    world.connect().wait(3, every=0.2).scale(3).wait(5, every=0.2)
+    if how == "port":
+        world.give(ev.PortGone(7, world.ports.pop("vm1")))
+    elif how == "link":
+        world.link("vm1", up=False)
+    elif how == "service":
+        world.silence(1)
+    else:
+        world.ask("web-1", ev.Verb.FAIL)
+    world.arp = None
+    world.wait(10, every=0.2)
+    before = world.installed
+    world.restarted()
+    assert world.owners() == {2, 3, 4}
+    for _ in range(50):
+        assert world.wait(0.2, every=0.2).installed == before
+    assert world.group.primary == 2
+    world.ports["vm1"] = ev.Port(1, "vm1", mac, True)
+    world.silence()
+    world.link("vm1", up=True).ask("web-1", ev.Verb.UNDRAIN).wait(10, every=0.2)
+    assert world.group.primary == 1
+    assert world.states()[1] is State.ACTIVE
+    assert world.consistent()
+
+
+def test_a_separate_address_says_nothing_of_the_primarys() -> None:
+    """The switch answers for it with another hardware address: the primary's own is asked for."""
+    world = Probed(primary=PrimarySpec(port="vm1"), arp="switch")
+    world.arp = "02:00:00:00:00:aa"
+    world.connect().wait(3, every=0.2).scale(2).wait(5, every=0.2)
+    world.arp = None
+    world.link("vm1", up=False).wait(5, every=0.2)
+    world.restarted()
+    assert world.group.nodes[Index(1)].mac is None
+    assert 2 in world.owners()
+    world.arp = "02:00:00:00:00:aa"
+    world.link("vm1", up=True).wait(10, every=0.2)
+    assert world.states()[1] is State.ACTIVE
+    assert world.consistent()
+
+
 def test_the_primarys_port_is_asked_for() -> None:
     """Named by its hardware address alone, the primary is found where its answer comes in."""
     mac = "02:00:00:00:00:aa"

@@ -67,6 +67,15 @@ def polled(world: World, flows: dict[int, int], given: dict[int, int | None]) ->
     return world.give(ev.Polled(7, world.spec.zone, world.now, nodes))
 
 
+def test_a_slot_whose_node_went_while_the_switch_was_away() -> None:
+    """The first packets come before the switch has been told; nobody gets those of that node."""
+    world = reactive("even", nodes=2).give(ev.SwitchDown(7))
+    world.nodes.clear()
+    world.wait(60)
+    assert 2 in world.owners() - world.group.nodes.keys()
+    assert {sent(world, nth) for nth in range(40)} == {1}
+
+
 def test_round_robin_gives_each_node_its_turn() -> None:
     """So many flows each, in turn."""
     world = reactive()
