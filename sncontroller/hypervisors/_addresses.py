@@ -30,6 +30,17 @@ class Range:
             raise ValueError(f"addresses {text} must be FIRST-LAST")
         return parsed
 
+    def __len__(self) -> int:
+        return int(self.last) - int(self.first) + 1
+
+    def __contains__(self, address: object) -> bool:
+        try:
+            given = ip_address(str(address))
+        except ValueError:
+            return False
+        same_family = given.version == self.first.version
+        return same_family and int(self.first) <= int(given) <= int(self.last)
+
     def of(self, index: int) -> Address:
         """The address of the node of this index. Raises ``PermanentError`` when there is none."""
         number = int(self.first) + index - FIRST_INDEX

@@ -15,8 +15,9 @@ from subprocess import TimeoutExpired
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
+from sncontroller.hypervisors._addresses import Address
 from sncontroller.hypervisors._ovsdb import Ovsdb, PortRecord
-from sncontroller.hypervisors._plugged_config import Address, PluggedConfig
+from sncontroller.hypervisors._plugged_config import PluggedConfig
 from sncontroller.hypervisors._tags import BRIDGE, INDEX, MAC, NODE, READY, owned, tags_of
 from sncontroller.hypervisors.base import (
     NodeInfo,

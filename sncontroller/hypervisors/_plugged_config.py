@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final, TypeAlias
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sncontroller.hypervisors._addresses import PATTERN, Address, Range
 from sncontroller.hypervisors.base import PermanentError
-
-FIRST_INDEX: Final = 2
-
-Address: TypeAlias = IPv4Address | IPv6Address
 
 
 class PluggedConfig(BaseModel):
@@ -25,7 +21,7 @@ class PluggedConfig(BaseModel):
     )
     subnet: IPv4Network | IPv6Network = Field(description="Network of the nodes' own addresses.")
     addresses: str = Field(
-        pattern="^[^-]+-[^-]+$",
+        pattern=PATTERN,
         description="Own addresses, FIRST-LAST: the node of index 2 has the first.",
     )
     gateway: IPv4Address | IPv6Address | None = Field(None, description="Default gateway.")
@@ -33,29 +29,15 @@ class PluggedConfig(BaseModel):
 
     @model_validator(mode="after")
     def _addresses_in_subnet(self) -> PluggedConfig:
-        first, last = self.pool
-        if first.version != last.version or int(first) > int(last):
-            raise ValueError(f"addresses {self.addresses} must be FIRST-LAST")
-        for address in (first, last, *([self.gateway] if self.gateway else [])):
+        own = Range.parse(self.addresses)
+        for address in (own.first, own.last, *([self.gateway] if self.gateway else [])):
             if address not in self.subnet:
                 raise ValueError(f"{address} is not in subnet {self.subnet}")
         return self
 
-    @property
-    def pool(self) -> tuple[Address, Address]:
-        """First and last own address."""
-        first, _, last = self.addresses.partition("-")
-        return ip_address(first.strip()), ip_address(last.strip())
-
     def address_of(self, index: int) -> Address:
         """Own address of the node of this index. Raises ``PermanentError``."""
-        first, last = self.pool
-        number = int(first) + index - FIRST_INDEX
-        if index < FIRST_INDEX or number > int(last):
-            raise PermanentError(
-                f"address pool {self.addresses} is exhausted: it has none for index {index}"
-            )
-        return type(first)(number)
+        return Range.parse(self.addresses).of(index)
 
     def known_address(self, index: int) -> str:
         """The same as text; empty for an index that the pool has no address for any more."""

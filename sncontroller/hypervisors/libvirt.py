@@ -10,12 +10,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sncontroller.hypervisors._addresses import FIRST_INDEX, PATTERN, Range
 from sncontroller.hypervisors._libvirt_domain import Guest, Tags, domain_name, domain_xml, tags_of
 from sncontroller.hypervisors._libvirt_files import make_disk, make_seed
 from sncontroller.hypervisors._ovsdb import Ovsdb
@@ -35,7 +35,6 @@ from sncontroller.lab.programs import MissingError
 
 __all__ = ["Libvirt", "LibvirtConfig", "Virtualization"]
 
-FIRST_INDEX: Final = 2
 DISK_SUFFIX, SEED_SUFFIX = "qcow2", "seed.iso"
 
 
@@ -72,7 +71,7 @@ class LibvirtConfig(BaseModel):
     virtualization: Virtualization = Field(Virtualization.AUTO, description="kvm, qemu or auto.")
     addresses: str | None = Field(
         None,
-        pattern="^[^-]+-[^-]+$",
+        pattern=PATTERN,
         description="Own addresses, FIRST-LAST, for {address}: index 2 has the first.",
     )
     timeout_s: float = Field(60.0, gt=0, le=600, description="libvirt must answer in this time.")
@@ -92,9 +91,7 @@ class LibvirtConfig(BaseModel):
         if self.network_config is not None and self.user_data is None:
             raise ValueError("network_config: it goes with user_data, which may be '#cloud-config'")
         if self.addresses is not None:
-            first, last = self._pool(self.addresses)
-            if first.version != last.version or int(first) > int(last):
-                raise ValueError(f"addresses {self.addresses} must be FIRST-LAST")
+            Range.parse(self.addresses)
         return self
 
     def address_of(self, index: int) -> str:
@@ -103,15 +100,7 @@ class LibvirtConfig(BaseModel):
             raise PermanentError(f"index {index} is no secondary's")
         if self.addresses is None:
             return ""
-        first, last = self._pool(self.addresses)
-        number = int(first) + index - FIRST_INDEX
-        if number > int(last):
-            raise PermanentError(f"addresses {self.addresses} has none for index {index}")
-        return str(type(first)(number))
-
-    def _pool(self, addresses: str) -> tuple[IPv4Address | IPv6Address, IPv4Address | IPv6Address]:
-        first, _, last = addresses.partition("-")
-        return ip_address(first.strip()), ip_address(last.strip())
+        return str(Range.parse(self.addresses).of(index))
 
 
 class Libvirt:

@@ -16,10 +16,11 @@ from typing import ClassVar, Final
 
 from pydantic import BaseModel, Field, field_validator
 
+from sncontroller.hypervisors._addresses import Address
 from sncontroller.hypervisors._mininet_control import Guest, MininetControl
 from sncontroller.hypervisors._ovsdb import Ovsdb, PortRecord
 from sncontroller.hypervisors._plug import machine_errors
-from sncontroller.hypervisors._plugged_config import Address, PluggedConfig
+from sncontroller.hypervisors._plugged_config import PluggedConfig
 from sncontroller.hypervisors._tags import BRIDGE, INDEX, MAC, NODE, READY, owned, replaced, tags_of
 from sncontroller.hypervisors.base import (
     PROTOCOL_VERSION,

@@ -17,10 +17,10 @@ from typing import ClassVar, Final
 
 from pydantic import BaseModel
 
+from sncontroller.hypervisors._addresses import Address
 from sncontroller.hypervisors._directory import NodeDirectory
 from sncontroller.hypervisors._netns_config import NetnsConfig
 from sncontroller.hypervisors._plug import Plug, Plugs, machine_errors
-from sncontroller.hypervisors._plugged_config import Address
 from sncontroller.hypervisors._tags import READY, replaced
 from sncontroller.hypervisors.base import (
     PROTOCOL_VERSION,

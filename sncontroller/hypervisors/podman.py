@@ -16,8 +16,8 @@ from typing import ClassVar, Final
 
 from pydantic import BaseModel
 
+from sncontroller.hypervisors._addresses import Address
 from sncontroller.hypervisors._plug import Plug, Plugs, machine_errors
-from sncontroller.hypervisors._plugged_config import Address
 from sncontroller.hypervisors._podman import STORAGE_ONLY, Container, Podman
 from sncontroller.hypervisors._podman_config import PodmanConfig
 from sncontroller.hypervisors._tags import INDEX, MAC, NODE, owned, replaced, tags_of

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import combinations
-from typing import Final, TypeAlias
+from typing import Final
 
 from sncontroller.config.text import Key
 from sncontroller.config.wording import Found
@@ -20,10 +19,10 @@ from sncontroller.core.health_spec import Kind as Probe
 from sncontroller.core.health_spec import Via
 from sncontroller.core.model import GroupSpec
 from sncontroller.core.scaling import Policy
+from sncontroller.hypervisors._addresses import Range
 
 _PROBES_OF_A_PORT = (Probe.TCP, Probe.UDP, Probe.HTTP)
 _OUR_MACS = "02:53:"
-_Address: TypeAlias = IPv4Address | IPv6Address
 
 
 def _needs_hypervisor(spec: GroupSpec) -> Iterator[Found]:
@@ -167,14 +166,15 @@ def _own_addresses(spec: GroupSpec) -> Iterator[Found]:
     """
     section = None if spec.hypervisor is None else spec.hypervisor.config
     written = getattr(section, "addresses", None)
-    bounds = _bounds(written)
-    if bounds is None:
+    try:
+        own = Range.parse(str(written))
+    except ValueError:  # none, or a notation of the plugin's own
         return
-    count, secondaries = int(bounds[1]) - int(bounds[0]) + 1, spec.scaling.max - 1
-    if count < secondaries:
+    secondaries = spec.scaling.max - 1
+    if len(own) < secondaries:
         yield (
             ("hypervisor", "addresses"),
-            f"{written} {'is' if count == 1 else 'are'} {count}, but scaling.max "
+            f"{written} {'is' if len(own) == 1 else 'are'} {len(own)}, but scaling.max "
             f"{spec.scaling.max} needs {secondaries}: one for each secondary",
         )
     taken = {
@@ -184,26 +184,9 @@ def _own_addresses(spec: GroupSpec) -> Iterator[Found]:
         "hypervisor.gateway": getattr(section, "gateway", None),
     }
     for whose, address in taken.items():
-        if _is_between(str(address), *bounds):
+        if address in own:
             message = f"{written} holds {address} ({whose}), which a node must not get"
             yield ("hypervisor", "addresses"), message
-
-
-def _bounds(addresses: object) -> tuple[_Address, _Address] | None:
-    """``FIRST-LAST``; ``None`` for what is no such range."""
-    first, _, last = str(addresses).partition("-")
-    try:
-        return ip_address(first.strip()), ip_address(last.strip())
-    except ValueError:
-        return None
-
-
-def _is_between(address: str, first: _Address, last: _Address) -> bool:
-    try:
-        given = ip_address(address)
-    except ValueError:
-        return False
-    return given.version == first.version and int(first) <= int(given) <= int(last)
 
 
 def _reported_capacities(spec: GroupSpec) -> Iterator[Found]:
