@@ -56,7 +56,7 @@ def run(file: str, listen: tuple[str, int], rest: tuple[str, int], verbose: bool
     _require_hypervisors(config)
     with ExitStack() as both:
         for option, endpoint in (("--listen", listen), ("--rest", rest)):
-            both.enter_context(_require_free(option, endpoint))
+            both.enter_context(_listening(option, endpoint))
     arguments = [
         *("--sn-config", os.path.abspath(file)),
         *("--ofp-listen-host", listen[0], "--ofp-tcp-listen-port", str(listen[1])),
@@ -100,7 +100,7 @@ def _shown(endpoint: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _require_free(option: str, endpoint: tuple[str, int]) -> socket.socket:
+def _listening(option: str, endpoint: tuple[str, int]) -> socket.socket:
     """A socket that listens there. Raises ``OperatorError`` when somebody else does."""
     family = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
     probe = socket.socket(family, socket.SOCK_STREAM)
