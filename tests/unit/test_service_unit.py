@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import configparser
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
 import click
-import pytest
 
 from sncontroller.cli import main
 from sncontroller.cli.shell import WRONG
@@ -31,7 +29,6 @@ def test_the_unit_runs_the_controller_and_keeps_its_nodes() -> None:
     assert unit["Service"]["StateDirectory"] == "sncontroller"
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     """Not one unknown key; the program alone is another one, which is installed."""
     copy = tmp_path / UNIT.name
