@@ -29,6 +29,7 @@ from ryu.controller.handler import (
     DEAD_DISPATCHER,
     MAIN_DISPATCHER,
     set_ev_cls,
+    set_ev_handler,
 )
 from ryu.lib import hub
 from ryu.ofproto import ofproto_v1_3
@@ -105,8 +106,7 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
         gc.set_threshold(*CYCLES_SOUGHT)
         signal.signal(signal.SIGHUP, lambda *_: hub.spawn(self._reload_and_log))
         ryu = app_manager.lookup_service_brick("ofp_event")
-        # in the green thread that has read them from the socket
-        ryu.register_handler(ofp_event.EventOFPPacketIn, self.on_message)
+        ryu.register_handler(ofp_event.EventOFPPacketIn, self.on_packet_in)
         loops = (self._work, self._count, self._new_flows.run, self._outbox.run)
         timers = (self._keep_time, self._poll, self._remember)
         self._loops = [hub.spawn(loop) for loop in (*loops, *timers)]
@@ -156,6 +156,14 @@ class SNController(app_manager.RyuApp):  # type: ignore[misc]  # Ryu has no type
             with self._watched(event.msg):
                 self._switches[datapath.id].on_message(event.msg)
             self._hearing.pause()
+
+    @set_ev_handler(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    def on_packet_in(self, event: Any) -> None:
+        """The same for packet-ins, in the green thread that has read them from the socket.
+
+        Ryu asks a handler there for its states, so that one that is merely registered would not do.
+        """
+        self.on_message(event)
 
     def _is_current(self, datapath: Any) -> bool:
         """Whether this is the switch's connection of now, not one from before it reconnected."""

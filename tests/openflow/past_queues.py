@@ -98,7 +98,7 @@ def faults() -> bool:
         app._switches[DATAPATH] = SimpleNamespace(on_message=None)
         heard = SimpleNamespace(msg=SimpleNamespace(datapath=datapath))
         app.on_message(heard)
-        app.on_message(heard)
+        app.on_packet_in(heard)
         keep, app._store.keep = app._store.keep, None
         hub.sleep(0.1)
         app._store.keep = keep
